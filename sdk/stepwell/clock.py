@@ -1,0 +1,37 @@
+"""Time, passed in. Nothing below the handlers asks the operating system what time it is."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the engine needs of time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+
+class SystemClock:
+    """The clock of the machine. Lambda hosts are kept within milliseconds of each other by AWS's time service."""
+
+    def now(self) -> float:
+        return time.time()
+
+
+def millis(seconds: float) -> int:
+    """Stored times are whole milliseconds: small, exact, and sortable as text when padded."""
+    return round(seconds * 1000)
+
+
+def from_millis(ms: int) -> datetime:
+    """An aware datetime in UTC from stored milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def iso(ms: int) -> str:
+    """ISO 8601 in UTC, for people."""
+    return from_millis(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,151 @@
+"""Events: what starts functions and wakes those that wait.
+
+On the queue an event is `{"name": str, "data": object, "id"?, "ts"?, "tenant"?}`, so that any AWS client can send one.
+Inside it is an Envelope: the same with every field settled. A function sees an Event, with typed data if its trigger
+names a model.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from stepwell.clock import from_millis, millis
+from stepwell.codec import JSON
+from stepwell.errors import InvalidEvent
+
+T = TypeVar("T")
+
+MAX_NAME = 256
+MAX_ID = 256
+MAX_TENANT = 128
+"""The limit of a MessageGroupId, which a tenant becomes."""
+RESERVED = "stepwell/"
+"""Events under this prefix are the engine's own."""
+
+_NAME = re.compile(r"[^\s\x00-\x1f#*]+")
+_GROUP = re.compile(r"[A-Za-z0-9!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Generic[T]):
+    """An event as a function sees it."""
+
+    id: str
+    name: str
+    data: T
+    ts: datetime
+    """When it happened, or is to take effect (UTC)."""
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An event as the engine keeps it: data as plain JSON, times in milliseconds."""
+
+    id: str
+    name: str
+    data: dict[str, JSON]
+    ts: int
+    tenant: str | None = None
+    ref: str | None = None
+    """Where the data lies in S3, if the event was too large for the queue."""
+
+    def as_json(self) -> dict[str, JSON]:
+        """The form that is stored and sent; absent fields cost nothing."""
+        body: dict[str, JSON] = {"id": self.id, "name": self.name, "ts": self.ts}
+        if self.ref is None:
+            body["data"] = self.data
+        else:
+            body["data_ref"] = self.ref
+        if self.tenant is not None:
+            body["tenant"] = self.tenant
+        return body
+
+    @classmethod
+    def from_json(cls, body: dict[str, JSON]) -> Envelope:
+        """The other way round, for what as_json wrote."""
+        return cls(
+            body["id"], body["name"], body.get("data") or {}, body["ts"], body.get("tenant"), body.get("data_ref")
+        )
+
+    def with_data(self, data: dict[str, JSON]) -> Envelope:
+        """The same event with its data at hand instead of a reference to it."""
+        return replace(self, data=data, ref=None)
+
+    def event(self) -> Event[Any]:
+        """As a function sees it, the data untyped."""
+        return Event(self.id, self.name, self.data, from_millis(self.ts), self.tenant)
+
+    def scope(self) -> dict[str, JSON]:
+        """What an expression sees as `event`."""
+        return {"id": self.id, "name": self.name, "data": self.data, "ts": self.ts, "tenant": self.tenant}
+
+
+def parse_envelope(body: JSON, *, default_id: str, received_ms: int) -> Envelope:
+    """Check an event from the queue.
+
+    `default_id` and `received_ms` stand in for what the sender left out. Raises InvalidEvent saying which field is
+    wrong and what it should be.
+    """
+    if not isinstance(body, dict):
+        raise InvalidEvent(f"An event is a JSON object with a name and data, not {_kind(body)}.")
+    name = check_name(body.get("name"))
+    reference = body.get("data_ref")
+    if reference is not None and not isinstance(reference, str):
+        raise InvalidEvent(f"Event {name!r}: data_ref must be text, not {_kind(reference)}.")
+    data = body.get("data", {} if reference else None)
+    if not isinstance(data, dict):
+        raise InvalidEvent(f"Event {name!r}: data must be a JSON object, not {_kind(data)}.")
+    event_id = default_id if body.get("id") is None else check_id(body["id"])
+    ts = received_ms if body.get("ts") is None else parse_ts(body["ts"])
+    return Envelope(event_id, name, data, ts, check_tenant(body.get("tenant")), reference)
+
+
+def check_name(name: JSON) -> str:
+    """The name if it is one: text without white space, `#` or `*`, at most 256 characters."""
+    if not isinstance(name, str) or not name:
+        raise InvalidEvent(f"An event needs a name such as 'order/created', got {name!r}.")
+    if len(name) > MAX_NAME or not _NAME.fullmatch(name):
+        raise InvalidEvent(f"Event name {name[:80]!r}: at most {MAX_NAME} characters, no white space, '#' or '*'.")
+    return name
+
+
+def check_id(event_id: JSON) -> str:
+    """The id if it is one: text of 1 to 256 characters."""
+    if not isinstance(event_id, str) or not 0 < len(event_id) <= MAX_ID:
+        raise InvalidEvent(f"An event id is text of 1 to {MAX_ID} characters, got {str(event_id)[:80]!r}.")
+    return event_id
+
+
+def check_tenant(tenant: JSON) -> str | None:
+    """The tenant if it is one: what SQS allows as a message group (AWS SQS API, MessageGroupId)."""
+    if tenant is None:
+        return None
+    if not isinstance(tenant, str) or len(tenant) > MAX_TENANT or not _GROUP.fullmatch(tenant):
+        raise InvalidEvent(f"A tenant is 1 to {MAX_TENANT} letters, digits or punctuation, got {str(tenant)[:80]!r}.")
+    return tenant
+
+
+def parse_ts(value: JSON) -> int:
+    """Milliseconds of a time given as ISO 8601 text or as milliseconds since the epoch. Naive means UTC."""
+    if isinstance(value, bool):
+        raise InvalidEvent(f"ts: {value!r} is not a time.")
+    if isinstance(value, int | float) and math.isfinite(value) and 0 <= value < 1 << 48:
+        return round(value)
+    if isinstance(value, datetime):
+        return millis((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
+    if isinstance(value, str):
+        try:
+            return parse_ts(datetime.fromisoformat(value))
+        except ValueError:
+            pass
+    raise InvalidEvent(f"ts: {str(value)[:80]!r} is neither ISO 8601 nor milliseconds since the epoch.")
+
+
+def _kind(value: JSON) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
