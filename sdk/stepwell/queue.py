@@ -1,0 +1,108 @@
+"""The main queue and its dead letters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from stepwell.codec import JSON, dumps
+
+MAX_DELAY = 900
+"""Seconds; the most SQS delays a message (AWS SQS quotas)."""
+MAX_BYTES = 1_048_576
+"""A message, and all messages of a batch together (AWS SQS quotas)."""
+WAKE_GROUP = "stepwell-wake"
+"""Wake-ups are a tenant of their own in the fair queue, so that a flood of events does not delay them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message to send."""
+
+    body: dict[str, JSON]
+    delay: float = 0
+    """Seconds, rounded up: a wake-up may be late, never early."""
+    group: str = WAKE_GROUP
+
+
+class SendFailed(Exception):
+    """Some entries of a batch were refused even when sent again."""
+
+
+class Queue:
+    """Sending. A send that returns is durable; one that raises may have happened, so every message is idempotent."""
+
+    def __init__(self, sqs: Callable[[], Any], url: str, dlq_url: str | None) -> None:
+        self.client = sqs
+        self.url = url
+        self.dlq_url = dlq_url
+
+    def send(self, *messages: Message) -> None:
+        """Send to the main queue, up to ten a request. Raises SendFailed if SQS keeps refusing some."""
+        if len(messages) == 1:
+            self.client().send_message(QueueUrl=self.url, **_entry(messages[0]))
+            return
+        for batch in _batches(messages):
+            self._send_batch([{"Id": str(n), **_entry(message)} for n, message in enumerate(batch)])
+
+    def _send_batch(self, entries: list[dict[str, Any]]) -> None:
+        # A batch may succeed in part; the answer names the entries that did not (AWS SQS API, SendMessageBatch).
+        failed: dict[str, Any] = {}
+        for _ in range(4):
+            answer = self.client().send_message_batch(QueueUrl=self.url, Entries=entries)
+            failed = {failure["Id"]: failure for failure in answer.get("Failed", [])}
+            entries = [entry for entry in entries if entry["Id"] in failed]
+            if not entries:
+                return
+        first = next(iter(failed.values()))
+        raise SendFailed(f"SQS refused {len(entries)} messages: {first.get('Code')}: {first.get('Message')}")
+
+    def dead_letter(self, body: str, *, code: str, reason: str, group: str | None = None) -> None:
+        """Put a message that can never be handled where people look, with the reason."""
+        attributes = {
+            "stepwell_code": {"DataType": "String", "StringValue": code},
+            "stepwell_reason": {"DataType": "String", "StringValue": reason[:1000]},
+        }
+        extra = {"MessageGroupId": group} if group else {}
+        body = body or " "  # SQS takes no empty bodies
+        self.client().send_message(QueueUrl=self.dlq_url, MessageBody=body, MessageAttributes=attributes, **extra)
+
+    def postpone(self, receipt: str, delay: float) -> None:
+        """Let a message that failed come back after `delay` seconds instead of the whole visibility time-out."""
+        self.client().change_message_visibility(
+            QueueUrl=self.url, ReceiptHandle=receipt, VisibilityTimeout=math.ceil(delay)
+        )
+
+
+def look(run: str, *, delay: float = 0, missed: int | None = None) -> Message:
+    """Ask the orchestrator to look at a run and do what is due; `missed` names an overdue dispatch by its epoch."""
+    extra = {} if missed is None else {"missed": missed}
+    return Message({"stepwell": "look", "run": run, **extra}, delay)
+
+
+def wake(run: str) -> Message:
+    """Tell the orchestrator that something a run waits for has happened."""
+    return Message({"stepwell": "wake", "run": run})
+
+
+def _entry(message: Message) -> dict[str, Any]:
+    entry: dict[str, Any] = {"MessageBody": dumps(message.body), "MessageGroupId": message.group}
+    if message.delay > 0:
+        entry["DelaySeconds"] = min(MAX_DELAY, math.ceil(message.delay))
+    return entry
+
+
+def _batches(messages: Iterable[Message]) -> Iterable[list[Message]]:
+    batch: list[Message] = []
+    size = 0
+    for message in messages:
+        length = len(dumps(message.body).encode())
+        if batch and (len(batch) == 10 or size + length > MAX_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += length
+    if batch:
+        yield batch

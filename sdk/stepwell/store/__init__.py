@@ -1,0 +1,24 @@
+"""Everything Stepwell remembers, in one DynamoDB table. `layout` explains each item, key and condition."""
+
+from __future__ import annotations
+
+from stepwell.payloads import Payloads
+from stepwell.store.apps import Apps
+from stepwell.store.events import Events
+from stepwell.store.runs import Runs
+from stepwell.store.table import Table
+from stepwell.store.waiters import Waiters
+
+
+class Store:
+    """The rooms of the table."""
+
+    def __init__(self, table: Table, payloads: Payloads, *, retention: float) -> None:
+        self.table = table
+        self.runs = Runs(table)
+        self.waiters = Waiters(table)
+        self.events = Events(table, payloads, retention=retention)
+        self.apps = Apps(table, payloads)
+
+
+__all__ = ["Store"]

@@ -1,0 +1,127 @@
+"""The registered apps: what their functions listen to and which Lambdas run them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stepwell.codec import dumps, loads
+from stepwell.payloads import Payloads
+from stepwell.store import layout
+from stepwell.store.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class AppRecord:
+    """A registered app."""
+
+    id: str
+    manifest: Mapping[str, Any]
+    workers: Mapping[str, str]
+    """Compute class to the ARN of the worker Lambda."""
+    registered: int
+    retired: tuple[str, ...]
+    """Functions of earlier deployments."""
+    since: int
+    """When it was first registered, milliseconds."""
+
+    @property
+    def functions(self) -> list[dict[str, Any]]:
+        """The declared functions."""
+        return list(self.manifest["functions"])
+
+    @property
+    def known_functions(self) -> list[dict[str, Any]]:
+        """The declared functions, and those of earlier deployments whose runs may still be asked for."""
+        return self.functions + [{"id": function} for function in self.retired]
+
+    def function(self, function: str) -> dict[str, Any] | None:
+        """One declared function."""
+        return next((entry for entry in self.functions if entry["id"] == function), None)
+
+
+class Apps:
+    """The manifests, cached for as long as the version counter stands still."""
+
+    def __init__(self, table: Table, payloads: Payloads) -> None:
+        self._table = table
+        self._payloads = payloads
+        self._version: int | None = None
+        self._apps: dict[str, AppRecord] = {}
+
+    def worker(self, app: str, compute: str) -> str | None:
+        """The ARN of the Lambda that runs this app's functions of this compute class, None if there is none.
+
+        Answered from the cache if it can be: the ARN of a worker does not change from deploy to deploy.
+        """
+        for fresh in (False, True):
+            apps = self.current()[0] if fresh else self._apps
+            if app in apps and compute in apps[app].workers:
+                return apps[app].workers[compute]
+        return None
+
+    def current(self, event_names: Iterable[str] = ()) -> tuple[dict[str, AppRecord], dict[tuple[str, str], set[str]]]:
+        """All apps, and the paths waited on for these events by (app, event name), in one request as a rule.
+
+        Strongly consistent, so an app is listened to from the moment its deployment is complete.
+        """
+        names = list(event_names)
+        while True:
+            known = self._version
+            keys = [(layout.APP_PK, layout.VERSION_SK)]
+            keys += [(layout.paths_pk(app, name), layout.PATHS_SK) for app in self._apps for name in names]
+            items = {item["pk"]: item for item in self._table.batch_get(keys)}
+            version = items.get(layout.APP_PK, {}).get("version", 0)
+            if version == known:
+                break
+            self._apps = {record.id: record for record in self._read()}
+            self._version = version
+        paths = {
+            (app, name): set(item["paths"])
+            for app in self._apps
+            for name in names
+            if (item := items.get(layout.paths_pk(app, name)))
+        }
+        return self._apps, paths
+
+    def _read(self) -> Iterable[AppRecord]:
+        for item in self._table.query(layout.APP_PK, prefix="APP#"):
+            yield AppRecord(
+                id=item["sk"].removeprefix("APP#"),
+                manifest=loads(self._payloads.unpack(item["manifest"])),
+                workers=item["workers"],
+                registered=item["registered"],
+                retired=tuple(item.get("retired", ())),
+                since=item["since"],
+            )
+
+    def write(self, manifest: Mapping[str, Any], workers: Mapping[str, str], now: int) -> None:
+        """Register an app, replacing its manifest. The counter moves last: who sees it move reads the new manifest."""
+        app = manifest["app"]
+        before = self._table.get(layout.APP_PK, layout.app_sk(app)) or {}
+        declared = [function["id"] for function in manifest["functions"]]
+        known = before.get("declared", []) + before.get("retired", [])
+        self._table.put(
+            {
+                "pk": layout.APP_PK,
+                "sk": layout.app_sk(app),
+                "manifest": self._payloads.pack(
+                    dumps(manifest), key=f"apps/{app}/{now}", what=f"the manifest of app {app!r}"
+                ),
+                "workers": dict(workers),
+                "registered": now,
+                "declared": declared,
+                "retired": sorted(set(known) - set(declared)) or None,
+                "since": before.get("since", now),
+            }
+        )
+        self._bump()
+
+    def remove(self, app: str) -> None:
+        """Forget an app. Its runs stay."""
+        self._table.delete(layout.APP_PK, layout.app_sk(app))
+        self._bump()
+
+    def _bump(self) -> None:
+        self._table.update(layout.APP_PK, layout.VERSION_SK, add={"version": 1}, returning="NONE")

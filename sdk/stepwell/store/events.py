@@ -1,0 +1,117 @@
+"""Events that no run item holds: those that matched nothing or much, and those with an id their senders chose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from stepwell.codec import dumps, loads
+from stepwell.events import Envelope
+from stepwell.ids import event_millis, ulid_of
+from stepwell.payloads import INLINE_STEP, Payloads
+from stepwell.records import Stored
+from stepwell.store import layout
+from stepwell.store.table import Lost, Table
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEvent:
+    """What the table knows of an event with a chosen id."""
+
+    received: int
+    digest: str
+    functions: tuple[str, ...]
+    """Those it matched when it was first received, as `app/function`."""
+    accepted: int
+    """When it was first handled, milliseconds."""
+
+
+class Events:
+    """Keeping events, by id and by time."""
+
+    def __init__(self, table: Table, payloads: Payloads, *, retention: float) -> None:
+        self._table = table
+        self._payloads = payloads
+        self._retention = retention
+
+    def keep(self, event: Envelope, kept: KeptEvent) -> KeptEvent | None:
+        """Keep an event under the id its sender chose. CREATE: returns None if it is new, else what was kept first."""
+        try:
+            self._table.put(
+                {
+                    "pk": layout.event_pk(event.id),
+                    "sk": event.name,
+                    "received": kept.received,
+                    "digest": kept.digest,
+                    "functions": list(kept.functions),
+                    "accepted": kept.accepted,
+                    "ttl": self._ttl(kept.accepted),
+                },
+                if_=layout.CREATE,
+            )
+        except Lost as lost:
+            first = lost.item or {}
+            return KeptEvent(first["received"], first["digest"], tuple(first["functions"]), first["accepted"])
+        return None
+
+    def named(self, event_id: str) -> list[tuple[str, KeptEvent]]:
+        """The events kept under an id, with their names: the same id under two names is two events."""
+        return [
+            (item["sk"], KeptEvent(item["received"], item["digest"], tuple(item["functions"]), item["accepted"]))
+            for item in self._table.query(layout.event_pk(event_id))
+        ]
+
+    def log(self, event: Envelope, ulid: str, functions: Sequence[str], now: int) -> None:
+        """List an event by its time. Unconditional: a second delivery writes the same again."""
+        pk, sk = layout.log_pk(ulid), f"{ulid}#{event.name}"
+        self._table.put(
+            {
+                "pk": pk,
+                "sk": sk,
+                "event": self.pack(event, beside=len(pk) + len(sk) + 60),
+                "functions": list(functions) or None,
+                "ttl": self._ttl(now),
+            }
+        )
+
+    def logged(self, ulid: str, name: str) -> tuple[str, ...] | None:
+        """The functions that the logged event matched, None if it is not in the log."""
+        item = self._table.get(layout.log_pk(ulid), f"{ulid}#{name}")
+        return None if item is None else tuple(item.get("functions", ()))
+
+    def between(self, since: int, until: int) -> Iterator[Envelope]:
+        """The logged events received from `since` to `until` (milliseconds), by day, oldest first within a shard.
+
+        Strongly consistent.
+        """
+        lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10)
+        day = since - since % 86_400_000
+        while day <= until:
+            for shard in range(layout.LOG_SHARDS):
+                pk = layout.log_pk(ulid_of(day, b"\0" * 10), shard)
+                for item in self._table.query(pk, between=(lowest, highest + "~")):
+                    yield self.unpack(item["event"])
+            day += 86_400_000
+
+    def pack(self, event: Envelope, *, beside: int, inline: int = INLINE_STEP) -> Stored:
+        """An event as it stands in an item; data the sender put in S3 stays there."""
+        what = f"event {event.name!r}"
+        return self._payloads.pack(
+            dumps(event.as_json()), key=f"events/{event.id}/{event.name}", what=what, beside=beside, inline=inline
+        )
+
+    def unpack(self, stored: Stored) -> Envelope:
+        """An event from an item, with its data at hand."""
+        return self.open(Envelope.from_json(loads(self._payloads.unpack(stored))))
+
+    def open(self, event: Envelope) -> Envelope:
+        """The event with its data fetched, if that lies in S3."""
+        return event if event.ref is None else event.with_data(loads(self._payloads.download(event.ref)))
+
+    def _ttl(self, ms: int) -> int:
+        return ms // 1000 + round(self._retention)
+
+
+def received_ulid(event_id: str, received: int, key: str) -> str:
+    """The ULID an event is listed under: its id if that is one, else its time and key."""
+    return event_id[4:] if event_millis(event_id) is not None else ulid_of(received, bytes.fromhex(key)[:10])

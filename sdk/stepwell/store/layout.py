@@ -1,0 +1,177 @@
+"""The table: every item, every key, every condition. Read this file to know what Stepwell stores and why no race loses.
+
+One table, keys `pk` and `sk`, one index `due` (keys only), `ttl` for cleaning up.
+
+    item     pk                             sk                    what
+    -------- ------------------------------ --------------------- ------------------------------------------------------
+    run      RUN#<run>                      RUN                   status, epoch, lease, wakes, wake_at, owes, result ...
+    step     RUN#<run>                      STEP#<key>            one checkpoint
+    input    RUN#<run>                      EVENT                 the run's event, if too large for the run item
+    event    EVENT#<id>                     <name>                an event whose id its sender chose and that matched
+    log      EVENTS#<day>#<shard>           <ULID>#<name>         an event that no run item holds, listed by its time
+    waiter   WAIT#<app>#<name>#<path>=<v>   <run>#<step>          a step that waits for an event
+    paths    PATHS#<app>#<name>             PATHS                 which paths are waited on, for events of this name
+    app      APP                            APP#<app>             the registered manifest and the workers' ARNs
+    version  APP                            VERSION               a counter, moved by every registration
+    tag      TAG#<app>#<name>=<value>       <run>                 a run under a business key
+
+Run ids begin with the app id and a dot, so one `dynamodb:LeadingKeys` condition fences the worker of an app:
+`RUN#<app>.*`, `WAIT#<app>#*`, `PATHS#<app>#*`.
+
+**The index `due`** (`due_pk`, `due_sk`) holds a run under `DUE#<shard>` / due_at while it lives, and under
+`DONE#<app>/<function>#<day>#<status>#<shard>` / run id once it has ended. The sweeper reads the first, lists of runs the
+second. It is eventually consistent, so whoever finds a run in it reads the run itself before acting.
+
+**What an event costs.** An event with a generated id that matches one function is folded into that run's item: two
+writes with the index. One that matches nothing is one log item. One whose id the sender chose gets an item under that
+id too, because its duplicate may come days later and must find out when the first one was received.
+
+**Retention.** A run item gets its ttl when it ends. A step gets one when it is written, far past the run's next
+wake-up; a worker that suspends a run for longer than that extends its steps first. So nothing that belongs to a live
+run ever expires, and TTL decides nothing.
+
+Conditions
+----------
+All writes that race are one conditional write; whoever loses reads the winner from the refusal (ALL_OLD) and goes on
+from there. An SDK that lost the answer to a write that took effect repeats it and is refused by its own first write:
+so every loser first looks whether the winner is itself.
+
+    CREATE          the item does not exist. A duplicate event meets its own run here.
+    CLAIM           the run is queued and nobody has claimed it since this dispatch was sent (same epoch). Of two
+                    deliveries of one dispatch one wins; a delayed one, of an older epoch, never does.
+    HELD            the writer is still the holder: running, and the epoch is its own. A zombie, cancelled or superseded
+                    holder can write nothing to the run.
+    SUSPEND         HELD, and nothing has woken the run since the holder last looked (same wakes). Otherwise the wake-up
+                    would be slept over: the holder looks again instead.
+
+                        holder   claim(wakes=4)  load steps ........ suspend IF wakes=4  -> refused, looks again
+                        event                           resolve step, wakes=5
+
+    ASLEEP          suspended: something it waits for has happened, so it is queued.
+    RESTING_AND_DUE suspended or scheduled, and its wake_at has come: an early or old wake-up does nothing.
+    QUEUED          queued, and not claimed since it was read: a dispatch is repeated, or counted as failed, once.
+    RUNNING         a wake-up meets a running holder and only counts itself.
+    BREAK           running under the named holder's lease: a crash record frees only the run its Lambda held.
+    EXPIRED         running under the lease that was seen, which is over.
+    LIVE            not ended: cancelling wins or loses against finishing in this one write.
+    ENDED           ended: its followers have been delivered.
+    OPEN            the step is absent or open. The first result recorded is the result.
+    AWAITED         OPEN, and of a wait: resolving from outside (event, callback, child, time-out) is one conditional
+                    write on the step item, so exactly one of them wins.
+    ANSWERABLE      a callback that is open, in time, and whose heartbeat is not overdue: the earlier of answer and
+                    time-out stands, whenever somebody looks.
+    UNBEATEN        the callback is open and no heartbeat has come since the holder looked.
+    SEEN_DUE        due_at is what the sweeper saw: of two sweepers one moves it.
+"""
+
+from __future__ import annotations
+
+from stepwell.clock import from_millis
+from stepwell.codec import canonical
+from stepwell.ids import digest, shard_of, ulid_millis
+from stepwell.records import RunStatus, StepStatus
+
+DUE_SHARDS = 8
+"""1,000 index writes a second each; the sweeper queries all of them every minute."""
+DONE_SHARDS = 4
+LOG_SHARDS = 8
+
+CREATE = "attribute_not_exists(pk)"
+CLAIM = "#status = :queued AND #epoch = :seen"
+HELD = "#status = :running AND #epoch = :epoch"
+SUSPEND = HELD + " AND #wakes = :wakes"
+ASLEEP = "#status = :suspended"
+RESTING_AND_DUE = "#status IN (:suspended, :scheduled) AND #wake_at <= :now"
+QUEUED = "#status = :queued AND #epoch = :seen"
+RUNNING = "#status = :running"
+BREAK = "#status = :running AND #holder = :holder"
+EXPIRED = "#status = :running AND #epoch = :seen AND #lease_until < :now"
+LIVE = "#status IN (:scheduled, :queued, :running, :suspended)"
+ENDED = "#status IN (:completed, :failed, :cancelled, :skipped)"
+OPEN = "attribute_not_exists(pk) OR #status IN (:step_started, :step_retrying, :step_waiting)"
+AWAITED = "attribute_not_exists(pk) OR #status = :step_waiting"
+ANSWERABLE = "#status = :step_waiting AND #until > :now AND (attribute_not_exists(#beat_by) OR #beat_by > :now)"
+UNBEATEN = "#status = :step_waiting AND #beat_by = :beaten"
+SEEN_DUE = "#due_sk = :seen_due"
+
+STATUS_VALUES: dict[str, str] = {
+    **{f":{status.value}": status.value for status in RunStatus},
+    **{f":step_{status.value}": status.value for status in StepStatus},
+}
+"""The values conditions may name; the table sends only those that a condition uses."""
+
+
+def run_pk(run: str) -> str:
+    """The partition of a run: its item, its steps, its input."""
+    return f"RUN#{run}"
+
+
+RUN_SK = "RUN"
+INPUT_SK = "EVENT"
+STEP_PREFIX = "STEP#"
+
+
+def step_sk(key: str) -> str:
+    """The sort key of a step. Keys longer than DynamoDB's 1,024 bytes are cut and hashed."""
+    sk = STEP_PREFIX + key
+    return sk if len(sk.encode()) <= 900 else sk[:200] + "~" + digest(key).hex()
+
+
+def event_pk(event_id: str) -> str:
+    """The partition of the events with an id their senders chose."""
+    return f"EVENT#{event_id}"
+
+
+def log_pk(ulid: str, shard: int | None = None) -> str:
+    """The partition of the log for the day and shard of this ULID, or for its day and the given shard."""
+    return f"EVENTS#{day_of(ulid_millis(ulid) or 0)}#{shard_of(ulid, LOG_SHARDS) if shard is None else shard}"
+
+
+def waiter_pk(app: str, name: str, path: str, value: object) -> str:
+    """The partition of the steps of `app` that wait for events `name` whose `path` is `value`."""
+    text = canonical(value)
+    return f"WAIT#{app}#{name}#{path}={text if len(text) <= 200 else digest(text).hex()}"
+
+
+def paths_pk(app: str, name: str) -> str:
+    """Which paths of events `name` the functions of `app` wait on."""
+    return f"PATHS#{app}#{name}"
+
+
+PATHS_SK = "PATHS"
+ANY = "*"
+"""The path of a waiter that has no value to match by."""
+
+APP_PK = "APP"
+VERSION_SK = "VERSION"
+
+
+def app_sk(app: str) -> str:
+    """The sort key of an app's manifest."""
+    return f"APP#{app}"
+
+
+def tag_pk(app: str, name: str, value: str) -> str:
+    """The partition of the runs of `app` with this tag."""
+    return f"TAG#{app}#{name}={value}"
+
+
+def due_key(run: str, due_ms: int) -> tuple[str, str]:
+    """Where a live run stands in the index."""
+    return f"DUE#{shard_of(run, DUE_SHARDS)}", f"{due_ms:015d}"
+
+
+def done_key(run: str, app: str, function: str, status: RunStatus) -> tuple[str, str]:
+    """Where an ended run stands in the index: under the day it was created, so that ids give ranges of time."""
+    day = day_of(ulid_millis(run.rpartition(".")[2]) or 0)
+    return done_pk(app, function, day, status, shard_of(run, DONE_SHARDS)), run
+
+
+def done_pk(app: str, function: str, day: str, status: RunStatus, shard: int) -> str:
+    """One partition of ended runs in the index."""
+    return f"DONE#{app}/{function}#{day}#{status.value}#{shard}"
+
+
+def day_of(ms: int) -> str:
+    """The UTC day of a time, as 2026-11-22."""
+    return from_millis(ms).date().isoformat()

@@ -1,0 +1,333 @@
+"""Runs and their steps in the table. What each condition means stands in `layout`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from stepwell.codec import canonical, dumps, loads
+from stepwell.errors import ErrorInfo
+from stepwell.records import Lease, Parent, RunState, RunStatus, StepState, StepStatus, Stored
+from stepwell.store import layout
+from stepwell.store.table import Item, Lost, Table
+
+
+class LostRun(Exception):
+    """A conditional write to a run was refused; `run` is how it stands, None if it does not exist."""
+
+    def __init__(self, run: RunState | None) -> None:
+        super().__init__("the run is not as it was")
+        self.run = run
+
+
+class Runs:
+    """Every verb is one request, atomic, conditional as its docstring says; the loser sees the winner."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def create(self, run: RunState) -> RunState | None:
+        """Put a new run. CREATE: returns None if it is new, else the run that is already there."""
+        try:
+            self._table.put(run_item(run), if_=layout.CREATE)
+        except Lost as lost:
+            return run_from(lost.item or {})
+        return None
+
+    def put_input(self, run: str, event: Stored, *, ttl: int) -> None:
+        """Keep the event of a run beside it. CREATE: the first one stays. `ttl` as for a step: past the run's end."""
+        item = {"pk": layout.run_pk(run), "sk": layout.INPUT_SK, "event": event, "ttl": ttl}
+        try:
+            self._table.put(item, if_=layout.CREATE)
+        except Lost:
+            return
+
+    def read_input(self, run: str) -> Stored | None:
+        """The event kept beside a run."""
+        item = self._table.get(layout.run_pk(run), layout.INPUT_SK)
+        return item["event"] if item else None
+
+    def read(self, run: str) -> RunState | None:
+        """A run as it is now, strongly consistent."""
+        item = self._table.get(layout.run_pk(run), layout.RUN_SK)
+        return run_from(item) if item else None
+
+    def read_many(self, runs: Iterable[str]) -> dict[str, RunState]:
+        """Those of the runs that exist, strongly consistent."""
+        items = self._table.batch_get((layout.run_pk(run), layout.RUN_SK) for run in runs)
+        return {run.id: run for run in map(run_from, items)}
+
+    def claim(self, run: str, *, seen: int, lease: Lease, now: int) -> RunState:
+        """Take a queued run. CLAIM: one of all deliveries of a dispatch wins. Raises LostRun."""
+        set_ = {
+            "status": RunStatus.RUNNING.value,
+            "epoch": seen + 1,
+            "holder": lease.holder,
+            "lease_until": lease.until,
+        }
+        if seen == 0:
+            set_["started"] = now
+        try:
+            item = self._table.update(
+                layout.run_pk(run),
+                layout.RUN_SK,
+                set_=set_,
+                if_=layout.CLAIM,
+                values={":seen": seen},
+            )
+        except Lost as lost:
+            stands = lost.item or {}
+            if stands.get("epoch") == seen + 1 and stands.get("holder") == lease.holder:
+                return run_from(stands)  # our own claim, whose answer was lost
+            raise LostRun(run_from(stands) if stands else None) from None
+        return run_from(item)
+
+    def change(
+        self, run: str, if_: str, *, due: int | None = None, remove: tuple[str, ...] = (), **fields: Any
+    ) -> RunState:
+        """Change a run under a condition of `layout`.
+
+        `fields` are attributes; those beginning with `_` are values the condition names. `due` moves the run in the
+        index. Raises LostRun.
+        """
+        values = {":" + name[1:]: value for name, value in fields.items() if name.startswith("_")}
+        set_ = {name: value for name, value in fields.items() if not name.startswith("_") and value is not None}
+        gone = remove + tuple(name for name, value in fields.items() if not name.startswith("_") and value is None)
+        if due is not None:
+            set_["due_pk"], set_["due_sk"] = layout.due_key(run, due)
+        try:
+            return run_from(
+                self._table.update(layout.run_pk(run), layout.RUN_SK, set_=set_, remove=gone, if_=if_, values=values)
+            )
+        except Lost as lost:
+            raise LostRun(run_from(lost.item) if lost.item else None) from None
+
+    def count_wake(self, run: str) -> RunState:
+        """Tell a running holder that something happened. RUNNING; raises LostRun."""
+        try:
+            item = self._table.update(layout.run_pk(run), layout.RUN_SK, add={"wakes": 1}, if_=layout.RUNNING)
+        except Lost as lost:
+            raise LostRun(run_from(lost.item) if lost.item else None) from None
+        return run_from(item)
+
+    # ---- steps
+
+    def steps(self, run: str) -> Iterator[StepState]:
+        """All checkpoints of a run: one paged Query, strongly consistent."""
+        for item in self._table.query(layout.run_pk(run), prefix=layout.STEP_PREFIX):
+            yield step_from(item)
+
+    def step(self, run: str, key: str) -> StepState | None:
+        """One checkpoint, strongly consistent."""
+        item = self._table.get(layout.run_pk(run), layout.step_sk(key))
+        return step_from(item) if item else None
+
+    def record(self, run: str, step: StepState, *, beat_by: int | None = None) -> StepState | None:
+        """Write a checkpoint. OPEN (UNBEATEN if a heartbeat was due by `beat_by`): returns None if it stands, else the
+        one that was first.
+
+        A checkpoint of the same epoch and status that is already there is our own write, whose answer was lost: in one
+        epoch only one invocation writes.
+        """
+        try:
+            if beat_by is None:
+                self._table.put(step_item(run, step), if_=layout.OPEN)
+            else:
+                self._table.put(step_item(run, step), if_=layout.UNBEATEN, values={":beaten": beat_by})
+        except Lost as lost:
+            first = step_from(lost.item or {})
+            ours = (first.epoch, first.status, first.by) == (step.epoch, step.status, step.by)
+            return None if ours else first
+        return None
+
+    def resolve(self, run: str, step: StepState) -> StepState | None:
+        """Resolve a wait from outside, whether or not its own record is written yet. AWAITED.
+
+        Returns None if this resolution stands, else the one that was first. What the waiting invocation recorded with
+        the step stays.
+        """
+        item = step_item(run, step)
+        fields = {name: value for name, value in item.items() if name not in ("pk", "sk", "epoch")}
+        try:
+            self._table.update(item["pk"], item["sk"], set_=fields, if_=layout.AWAITED, returning="NONE")
+        except Lost as lost:
+            return step_from(lost.item or {})
+        return None
+
+    def answer(self, run: str, key: str, *, now: int, **fields: Any) -> StepState:
+        """Resolve a callback from outside, or note its heartbeat. ANSWERABLE; raises Lost with the step's item."""
+        set_ = {name: value for name, value in fields.items() if value is not None}
+        return step_from(
+            self._table.update(
+                layout.run_pk(run), layout.step_sk(key), set_=set_, if_=layout.ANSWERABLE, values={":now": now}
+            )
+        )
+
+    def prolong(self, run: str, key: str | None, ttl: int) -> None:
+        """Keep a checkpoint longer, or with None the event beside the run."""
+        sk = layout.INPUT_SK if key is None else layout.step_sk(key)
+        self._table.update(layout.run_pk(run), sk, set_={"ttl": ttl}, returning="NONE")
+
+    # ---- lists
+
+    def due(self, shard: int, until: int) -> Iterator[str]:
+        """Runs that may be due in one shard of the index, the most overdue first."""
+        for key in self._table.query_index(f"DUE#{shard}", between=("0", f"{until:015d}")):
+            yield key["pk"].removeprefix("RUN#")
+
+    def live(self, shard: int) -> Iterator[str]:
+        """All live runs of one shard, by the time they are due."""
+        for key in self._table.query_index(f"DUE#{shard}"):
+            yield key["pk"].removeprefix("RUN#")
+
+    def ended(self, app: str, function: str, day: str, status: RunStatus, shard: int) -> Iterator[str]:
+        """Runs that have ended, of one function, day of creation, status and shard; newest first."""
+        pk = layout.done_pk(app, function, day, status, shard)
+        for key in self._table.query_index(pk, newest_first=True):
+            yield key["due_sk"]
+
+
+def run_item(run: RunState) -> Item:
+    """The item of a run. Absent fields and defaults are left out: every byte is paid for."""
+    due_pk, due_sk = layout.due_key(run.id, run.due_at) if run.due_at is not None else (None, None)
+    if run.status.is_terminal and not run.owes:
+        due_pk, due_sk = layout.done_key(run.id, run.app, run.function, run.status)
+    item: Item = {
+        "pk": layout.run_pk(run.id),
+        "sk": layout.RUN_SK,
+        "function": run.function,
+        "status": run.status.value,
+        "epoch": run.epoch,
+        "wakes": run.wakes,
+        "created": run.created,
+        "seed": run.seed,
+        "event_id": run.event_id,
+        "event_name": run.event_name,
+        "event_digest": run.event_digest,
+        "event": run.event,
+        "due_pk": due_pk,
+        "due_sk": due_sk,
+        "wake_at": run.wake_at,
+        "started": run.started,
+        "ended": run.ended,
+        "reason": run.reason,
+        "call": run.call,
+        "replay_of": run.replay_of,
+        "on_failure": run.on_failure or None,
+    }
+    if run.compute != "default":
+        item["compute"] = run.compute
+    if run.attempt != 1:
+        item["attempt"] = run.attempt
+    if run.owes:
+        item["owes"] = list(run.owes)
+    if run.parent:
+        item["parent"] = asdict(run.parent)
+    if run.tags:
+        item["tags"] = dict(run.tags)
+    return {name: value for name, value in item.items() if value is not None}
+
+
+def run_from(item: Item) -> RunState:
+    """A run from its item."""
+    run = item["pk"].removeprefix("RUN#")
+    due_pk = item.get("due_pk", "")
+    parent = item.get("parent")
+    holder = item.get("holder")
+    return RunState(
+        id=run,
+        app=run.rpartition(".")[0],
+        function=item["function"],
+        status=RunStatus(item["status"]),
+        created=item["created"],
+        seed=item["seed"],
+        event_id=item["event_id"],
+        event_name=item["event_name"],
+        event_digest=item["event_digest"],
+        event=item.get("event"),
+        compute=item.get("compute", "default"),
+        epoch=item["epoch"],
+        attempt=item.get("attempt", 1),
+        wakes=item["wakes"],
+        wake_at=item.get("wake_at"),
+        due_at=int(item["due_sk"]) if due_pk.startswith("DUE#") else None,
+        lease=Lease(holder, item["lease_until"]) if holder else None,
+        started=item.get("started"),
+        ended=item.get("ended"),
+        crashes=item.get("crashes", 0),
+        progressed=item.get("progressed", 0),
+        stalls=item.get("stalls", 0),
+        misfires=item.get("misfires", 0),
+        owes=tuple(item.get("owes", ())),
+        result=item.get("result"),
+        error=ErrorInfo.from_json(loads(item["error"])) if "error" in item else None,
+        reason=item.get("reason"),
+        parent=Parent(**parent) if parent else None,
+        call=item.get("call"),
+        progress=loads(item["progress"]) if "progress" in item else None,
+        tags=item.get("tags", {}),
+        replay_of=item.get("replay_of"),
+        on_failure=item.get("on_failure", False),
+    )
+
+
+def step_item(run: str, step: StepState) -> Item:
+    """The item of a checkpoint."""
+    item: Item = {
+        "pk": layout.run_pk(run),
+        "sk": layout.step_sk(step.key),
+        "id": step.id if step.id != step.key else None,
+        "kind": step.kind,
+        "status": step.status.value,
+        "shape": step.shape,
+        "epoch": step.epoch,
+        "seq": step.seq,
+        "attempts": step.attempts or None,
+        "started": step.started,
+        "ended": step.ended,
+        "until": step.until,
+        "retry_at": step.retry_at,
+        "failures": step.failures or None,
+        "result": step.result,
+        "error": dumps(step.error.as_json()) if step.error else None,
+        "saw": canonical(dict(step.saw)) if step.saw else None,
+        "beat": step.beat,
+        "beat_by": step.beat_by,
+        "child": step.child,
+        "by": step.by,
+        "args": step.args,
+        "ttl": step.ttl or None,
+    }
+    if item["sk"] != layout.STEP_PREFIX + step.key:
+        item["key"] = step.key
+    return {name: value for name, value in item.items() if value is not None}
+
+
+def step_from(item: Item) -> StepState:
+    """A checkpoint from its item."""
+    key: str = item.get("key") or item["sk"].removeprefix(layout.STEP_PREFIX)
+    return StepState(
+        key=key,
+        id=item.get("id", key),
+        kind=item["kind"],
+        status=StepStatus(item["status"]),
+        shape=item["shape"],
+        epoch=item.get("epoch", 0),
+        seq=item.get("seq"),
+        attempts=item.get("attempts", 0),
+        started=item.get("started"),
+        ended=item.get("ended"),
+        until=item.get("until"),
+        retry_at=item.get("retry_at"),
+        failures=item.get("failures", 0),
+        result=item.get("result"),
+        error=ErrorInfo.from_json(loads(item["error"])) if "error" in item else None,
+        saw=loads(item["saw"]) if "saw" in item else {},
+        beat=item.get("beat"),
+        beat_by=item.get("beat_by"),
+        child=item.get("child"),
+        by=item.get("by"),
+        args=item.get("args"),
+        ttl=item.get("ttl", 0),
+    )

@@ -1,0 +1,260 @@
+"""DynamoDB as a handful of verbs over plain dictionaries.
+
+Only the types items use are converted, by hand: boto3's own converter is several times slower and turns numbers into
+Decimal. Numbers are whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from stepwell.store.layout import STATUS_VALUES
+
+Item = dict[str, Any]
+
+INDEX = "due"
+TABLE_SPEC: dict[str, Any] = {
+    "AttributeDefinitions": [
+        {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "due_pk", "due_sk")
+    ],
+    "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+    "GlobalSecondaryIndexes": [
+        {
+            "IndexName": INDEX,
+            "KeySchema": [
+                {"AttributeName": "due_pk", "KeyType": "HASH"},
+                {"AttributeName": "due_sk", "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "KEYS_ONLY"},
+        }
+    ],
+    "BillingMode": "PAY_PER_REQUEST",
+}
+"""What CreateTable takes, without the name."""
+TTL_ATTRIBUTE = "ttl"
+
+_NAME = re.compile(r"#(\w+)")
+_VALUE = re.compile(r":\w+")
+
+
+class Lost(Exception):
+    """A conditional write was refused. `item` is what stands there, None if nothing does."""
+
+    def __init__(self, item: Item | None) -> None:
+        super().__init__("the condition did not hold")
+        self.item = item
+
+
+class Table:
+    """One table. Every write says on what it depends; a refused one raises Lost with the winner."""
+
+    def __init__(self, client: Callable[[], Any], name: str) -> None:
+        self._client = client
+        self.name = name
+
+    def get(self, pk: str, sk: str, *, consistent: bool = True) -> Item | None:
+        """One item; strongly consistent unless told otherwise."""
+        answer = self._client().get_item(
+            TableName=self.name, Key={"pk": {"S": pk}, "sk": {"S": sk}}, ConsistentRead=consistent
+        )
+        found = answer.get("Item")
+        return unmarshal(found) if found else None
+
+    def put(self, item: Item, *, if_: str | None = None, values: Mapping[str, Any] | None = None) -> None:
+        """Replace the item. Atomic; raises Lost if the condition does not hold."""
+        request: dict[str, Any] = {"TableName": self.name, "Item": marshal(item)}
+        self._write(self._client().put_item, request, if_, values)
+
+    def update(
+        self,
+        pk: str,
+        sk: str,
+        *,
+        set_: Mapping[str, Any] | None = None,
+        remove: Sequence[str] = (),
+        add: Mapping[str, Any] | None = None,
+        if_: str | None = None,
+        values: Mapping[str, Any] | None = None,
+        returning: str = "ALL_NEW",
+    ) -> Item:
+        """Change attributes of an item and give back the whole of it as it is now.
+
+        Atomic; raises Lost if the condition does not hold. A `set_` value may be an `Add`.
+        """
+        names: dict[str, str] = {}
+        given: dict[str, Any] = dict(values or {})
+        clauses = []
+        for keyword, changes in (("SET", set_), ("ADD", add)):
+            parts = []
+            for attribute, value in (changes or {}).items():
+                names["#" + attribute] = attribute
+                given[":s_" + attribute] = value
+                parts.append(f"#{attribute} {'=' if keyword == 'SET' else ''} :s_{attribute}")
+            if parts:
+                clauses.append(f"{keyword} {', '.join(parts)}")
+        if remove:
+            names.update({"#" + attribute: attribute for attribute in remove})
+            clauses.append("REMOVE " + ", ".join("#" + attribute for attribute in remove))
+        request: dict[str, Any] = {
+            "TableName": self.name,
+            "Key": {"pk": {"S": pk}, "sk": {"S": sk}},
+            "UpdateExpression": " ".join(clauses),
+            "ReturnValues": returning,
+        }
+        answer = self._write(self._client().update_item, request, if_, given, names)
+        return unmarshal(answer.get("Attributes", {}))
+
+    def delete(self, pk: str, sk: str) -> None:
+        """Remove the item if it is there."""
+        self._client().delete_item(TableName=self.name, Key={"pk": {"S": pk}, "sk": {"S": sk}})
+
+    def query(
+        self, pk: str, *, prefix: str | None = None, between: tuple[str, str] | None = None, consistent: bool = True
+    ) -> Iterator[Item]:
+        """The items of a partition in the order of their sort keys, page by page (1 MB each)."""
+        yield from self._query("pk", "sk", pk, prefix, between, None, False, ConsistentRead=consistent)
+
+    def query_index(
+        self, pk: str, *, between: tuple[str, str] | None = None, newest_first: bool = False
+    ) -> Iterator[Item]:
+        """The keys of the items in a partition of the index. Eventually consistent: read the item before acting."""
+        yield from self._query("due_pk", "due_sk", pk, None, between, INDEX, newest_first)
+
+    def batch_get(self, keys: Iterable[tuple[str, str]]) -> list[Item]:
+        """Those of the items that exist, strongly consistent, in no order. Asks again for what was left over."""
+        found: list[Item] = []
+        rest = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in dict.fromkeys(keys)]
+        while rest:
+            asked, rest = rest[:100], rest[100:]
+            answer = self._client().batch_get_item(RequestItems={self.name: {"Keys": asked, "ConsistentRead": True}})
+            found += [unmarshal(item) for item in answer["Responses"].get(self.name, [])]
+            rest += answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+        return found
+
+    def _query(
+        self,
+        pk_name: str,
+        sk_name: str,
+        pk: str,
+        prefix: str | None,
+        between: tuple[str, str] | None,
+        index: str | None,
+        newest_first: bool,
+        **more: Any,
+    ) -> Iterator[Item]:
+        condition, given = "#p = :p", {":p": {"S": pk}}
+        names = {"#p": pk_name}
+        if prefix is not None:
+            condition += " AND begins_with(#s, :s)"
+            given[":s"] = {"S": prefix}
+        if between is not None:
+            condition += " AND #s BETWEEN :a AND :b"
+            given |= {":a": {"S": between[0]}, ":b": {"S": between[1]}}
+        if len(given) > 1:
+            names["#s"] = sk_name
+        request: dict[str, Any] = {
+            "TableName": self.name,
+            "KeyConditionExpression": condition,
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": given,
+            "ScanIndexForward": not newest_first,
+            **more,
+        }
+        if index:
+            request["IndexName"] = index
+        while True:
+            page = self._client().query(**request)
+            for item in page["Items"]:
+                yield unmarshal(item)
+            if not page.get("LastEvaluatedKey"):
+                return
+            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+    def _write(
+        self,
+        call: Any,
+        request: dict[str, Any],
+        condition: str | None,
+        values: Mapping[str, Any] | None,
+        names: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        given, named = dict(values or {}), dict(names or {})
+        if condition:
+            request["ConditionExpression"] = condition
+            request["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+            names_in, values_in = _placeholders(condition)
+            named |= names_in
+            given |= values_in
+        if named:
+            request["ExpressionAttributeNames"] = named
+        if given:
+            request["ExpressionAttributeValues"] = {name: _value(value) for name, value in given.items()}
+        try:
+            answer: dict[str, Any] = call(**request)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
+                raise
+            stands: Any = error.response.get("Item")
+            raise Lost(unmarshal(stands) if stands else None) from None
+        return answer
+
+
+@lru_cache(maxsize=64)
+def _placeholders(condition: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The names a condition uses, and those of its values that are states."""
+    return (
+        {"#" + name: name for name in _NAME.findall(condition)},
+        {value: STATUS_VALUES[value] for value in _VALUE.findall(condition) if value in STATUS_VALUES},
+    )
+
+
+def marshal(item: Mapping[str, Any]) -> dict[str, Any]:
+    """An item in DynamoDB's notation. None is left out: an absent attribute costs nothing."""
+    return {name: _value(value) for name, value in item.items() if value is not None}
+
+
+def unmarshal(item: Mapping[str, Any]) -> Item:
+    """The other way round."""
+    return {name: _plain(value) for name, value in item.items()}
+
+
+def _value(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"S": value}
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    if isinstance(value, int):
+        return {"N": str(value)}
+    if isinstance(value, bytes):
+        return {"B": value}
+    if isinstance(value, Mapping):
+        return {"M": marshal(value)}
+    if isinstance(value, set | frozenset):
+        return {"SS": sorted(value)}
+    if isinstance(value, list | tuple):
+        return {"L": [_value(element) for element in value]}
+    if value is None:
+        return {"NULL": True}
+    raise TypeError(f"no DynamoDB type for {value!r}")
+
+
+def _plain(value: Mapping[str, Any]) -> Any:
+    kind, inner = next(iter(value.items()))
+    if kind == "N":
+        return int(inner) if "." not in inner else float(inner)
+    if kind == "M":
+        return unmarshal(inner)
+    if kind == "L":
+        return [_plain(element) for element in inner]
+    if kind == "SS":
+        return set(inner)
+    if kind == "NULL":
+        return None
+    if kind == "B":
+        return bytes(inner)
+    return inner
