@@ -1,0 +1,1 @@
+"""What should happen, decided without touching anything: values in, values out."""
