@@ -1,0 +1,71 @@
+"""The orchestrator: one record of the consumer after the other, each answered for itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from stepwell.codec import JSON
+from stepwell.engine.accept import Paths, accept
+from stepwell.engine.look import look_at
+from stepwell.engine.resolve import look_back
+from stepwell.engine.starting import start_child
+from stepwell.engine.wake import crashed, wake
+from stepwell.errors import StepwellError
+from stepwell.events import Envelope
+from stepwell.ports import Ports
+from stepwell.store.apps import AppRecord
+from stepwell.store.waiters import Waiter
+
+logger = logging.getLogger("stepwell")
+
+MARGIN = 5.0
+"""Seconds before the end of the invocation after which no further record is begun."""
+
+Record = Mapping[str, JSON]
+
+
+def orchestrate(ports: Ports, records: Iterable[Record], remaining: Callable[[], float]) -> list[dict[str, JSON]]:
+    """Handle records; one answer each: done, retry, or dead with a code and a reason."""
+    batch = list(records)
+    names = {record["event"]["name"] for record in batch if record["kind"] in ("event", "fanout")}
+    apps, paths = ports.store.apps.current(sorted(names)) if names else ({}, {})
+    return [_answer(ports, record, apps, paths, remaining) for record in batch]
+
+
+def _answer(
+    ports: Ports, record: Record, apps: Mapping[str, AppRecord], paths: Paths, remaining: Callable[[], float]
+) -> dict[str, Any]:
+    answer = {"id": record["id"]}
+    if remaining() < MARGIN:
+        return {**answer, "outcome": "retry"}
+    try:
+        _handle(ports, record, apps, paths)
+    except StepwellError as error:
+        return {**answer, "outcome": "dead", "code": error.code, "reason": error.message}
+    except Exception:  # one record must not fail its neighbours; this one comes again
+        logger.exception("record %s (%s) failed; it will be delivered again", record["id"], record["kind"])
+        return {**answer, "outcome": "retry"}
+    return {**answer, "outcome": "done"}
+
+
+def _handle(ports: Ports, record: Record, apps: Mapping[str, AppRecord], paths: Paths) -> None:
+    kind, again = record["kind"], bool(record.get("again"))
+    if kind == "event":
+        accept(ports, Envelope.from_json(record["event"]), record["sent"], apps, paths, again=again)
+    elif kind == "look":
+        look_at(ports, record["run"], missed=record.get("missed"))
+    elif kind == "wake":
+        wake(ports, record["run"], again=again)
+    elif kind == "invoke":
+        start_child(ports, record, again=again)
+    elif kind == "crash":
+        crashed(ports, record["run"], record["epoch"], record["request"], record["why"])
+    elif kind == "fanout":
+        event = Envelope.from_json(record["event"])
+        accept(ports, event, record["sent"], apps, paths, again=again, cursor=record["cursor"])
+    elif kind == "lookback":
+        look_back(ports, Waiter(**record["waiter"]), thorough=record["thorough"], again=again)
+    else:
+        raise ValueError(f"unknown kind of record: {kind!r}")
