@@ -1,0 +1,287 @@
+"""An app: a set of functions that are deployed together."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from stepwell.client import Client
+from stepwell.context import AsyncContext, Context
+from stepwell.engine.async_driver import AsyncDriver
+from stepwell.engine.core import Core
+from stepwell.engine.execution import Driver, Program
+from stepwell.engine.registration import MANIFEST_VERSION
+from stepwell.errors import InvalidOption, UnknownFunction
+from stepwell.events import RESERVED
+from stepwell.ids import APP_ID, FUNCTION_ID
+from stepwell.models import EventModel, Failure, name_of, typed_event
+from stepwell.planning import Planner, Target
+from stepwell.policies import (
+    Backoff,
+    Batch,
+    CancelOn,
+    Concurrency,
+    Cron,
+    Debounce,
+    RateLimit,
+    Singleton,
+    Throttle,
+    Timeouts,
+    Trigger,
+    check_policy,
+    policy_json,
+)
+from stepwell.remote import remote_program
+from stepwell.steps import check_retries
+from stepwell.typed import Typed, returns
+
+if TYPE_CHECKING:
+    from stepwell.records import RunState
+
+DEFAULT_RETRIES = 3
+
+
+class Function:
+    """A declared function. Called directly it is the plain function."""
+
+    def __init__(self, app: Stepwell, fn: Callable[..., Any], entry: dict[str, Any], models: Mapping[str, Any]) -> None:
+        functools.update_wrapper(self, fn)
+        self.app = app
+        self.fn = fn
+        self.entry = entry
+        self.id: str = entry["id"]
+        self.retries: int = entry["retries"]
+        self.backoff: dict[str, Any] | None = entry.get("backoff")
+        self._models = models
+        kinds = {models.get(trigger["event"]) for trigger in entry["triggers"]}
+        self._only_model = kinds.pop() if len(kinds) == 1 else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<function {self.app.id}/{self.id}>"
+
+    @functools.cached_property
+    def result(self) -> Typed:
+        """How results are written and read back; resolved late, when all names of the module exist."""
+        return returns(self.fn, f"the result of function {self.id!r}")
+
+    def start(self, core: Core, driver: Driver) -> Any:
+        """Call the user's function with its context."""
+        model = self._models.get(core.event.name)
+        if model is None and core.event.name.startswith(RESERVED) and self._only_model is not None:
+            model = self._only_model  # invoked directly, with data of the only kind it takes
+        events = [typed_event(core.event, model)]
+        planner = Planner(core, self.retries, self.backoff, self.app.target)
+        if isinstance(driver, AsyncDriver):
+            return self.fn(AsyncContext(core, events, self.retries + 1, planner, driver))
+        return self.fn(Context(core, events, self.retries + 1, planner, driver))
+
+    def program(self) -> Program:
+        """For the engine."""
+        is_async = inspect.iscoroutinefunction(self.fn)
+        return Program(self.start, lambda value: self.result.round_trip(value), self.retries, self.backoff, is_async)
+
+
+class Stepwell:
+    """An app.
+
+    id: lower-case letters, digits and hyphens, at most 48 characters; it stands in every key of the app's items and
+    cannot be changed later.
+    """
+
+    def __init__(self, id: str, *, middleware: Sequence[Any] = ()) -> None:
+        if not APP_ID.fullmatch(str(id)):
+            raise InvalidOption(f"An app id is lower-case letters, digits and hyphens, at most 48; got {id!r}.")
+        if middleware:
+            raise InvalidOption("middleware is not available in this release.")
+        self.id = id
+        self.functions: dict[str, Function] = {}
+        self._client: Client | None = None
+
+    # ---- declaring functions
+
+    def function(
+        self,
+        *,
+        on: Any,
+        id: str | None = None,
+        name: str | None = None,
+        retries: int = DEFAULT_RETRIES,
+        backoff: Backoff | None = None,
+        concurrency: Concurrency | Sequence[Concurrency] | None = None,
+        throttle: Throttle | None = None,
+        rate_limit: RateLimit | None = None,
+        debounce: Debounce | None = None,
+        batch: Batch | None = None,
+        priority: str | None = None,
+        singleton: Singleton | None = None,
+        idempotency: str | None = None,
+        cancel_on: CancelOn | Sequence[CancelOn] = (),
+        timeouts: Timeouts | None = None,
+        on_failure: Callable[[Any], Any] | None = None,
+        compute: str = "default",
+        tags: Mapping[str, str] | None = None,
+    ) -> Callable[[Callable[..., Any]], Function]:
+        """Declare a function and what starts it.
+
+        on: an event name, an EventModel, a Trigger, a Cron, or a list of these. id: the function's name in kebab-case
+        unless given. name: for people. retries: attempts after the first, of the body and by default of each of its
+        steps. on_failure: called with a Context[Failure] after a run has failed. compute: the class of worker it runs in.
+
+        Raises InvalidOption if an option makes no sense.
+        """
+        refuse_unavailable(
+            concurrency=concurrency,
+            throttle=throttle,
+            rate_limit=rate_limit,
+            debounce=debounce,
+            batch=batch,
+            priority=priority,
+            singleton=singleton,
+            idempotency=idempotency,
+            cancel_on=cancel_on or None,
+            timeouts=timeouts,
+            tags=tags,
+        )
+        check_retries(retries)
+        check_policy("backoff", backoff, Backoff)
+
+        def declare(fn: Callable[..., Any]) -> Function:
+            function_id = id if id is not None else getattr(fn, "__name__", "").strip("_").replace("_", "-").lower()
+            if not FUNCTION_ID.fullmatch(function_id):
+                raise InvalidOption(
+                    f"A function id is lower-case letters, digits, '-', '_' and '.', at most 80; got {function_id!r}."
+                )
+            triggers, models = _triggers(on)
+            entry: dict[str, Any] = {
+                "id": function_id,
+                "name": name or function_id,
+                "triggers": triggers,
+                "retries": retries,
+                "compute": compute,
+            }
+            if backoff is not None:
+                entry["backoff"] = policy_json(backoff)
+            if on_failure is not None:
+                entry["on_failure"] = True
+                handler = {**entry, "id": f"{function_id}.on-failure", "name": f"{name or function_id} (on failure)"}
+                handler |= {"triggers": [], "on_failure": False}
+                self._add(Function(self, on_failure, handler, {"stepwell/run.failed": Failure}))
+            return self._add(Function(self, fn, entry, models))
+
+        return declare
+
+    def _add(self, function: Function) -> Function:
+        if function.id in self.functions:
+            raise InvalidOption(f"App {self.id!r} has two functions with the id {function.id!r}; give one another id=.")
+        self.functions[function.id] = function
+        return function
+
+    def manifest(self) -> dict[str, Any]:
+        """What is registered at deploy: the functions with their triggers and policies, as plain JSON."""
+        return {
+            "version": MANIFEST_VERSION,
+            "app": self.id,
+            "functions": [function.entry for function in self.functions.values()],
+        }
+
+    def function_of(self, target: Any) -> Function:
+        """The declared function for a Function or the plain callable it was made from. Raises UnknownFunction."""
+        if isinstance(target, Function):
+            return target
+        for function in self.functions.values():
+            if function.fn is target:
+                return function
+        raise UnknownFunction(
+            f"{target!r} is not a function of app {self.id!r}; for another app write 'app/function-id'."
+        )
+
+    def target(self, function: Any) -> Target:
+        """The function to invoke for a declared function, or for "app/function-id" (the app may be left out if own)."""
+        if not isinstance(function, str):
+            found = self.function_of(function)
+            return found.app.id, found.id, found.result
+        app, slash, target = function.partition("/")
+        if not slash:
+            app, target = self.id, function
+        known = self.functions.get(target) if app == self.id else None
+        return app, target, known.result if known else Typed(Any, f"the result of {function!r}")
+
+    # ---- running them
+
+    def program(self, run: RunState) -> Program:
+        """The code of a run. Raises UnknownFunction."""
+        if run.call is not None:
+            return remote_program(run.call)
+        function = self.functions.get(run.function)
+        if function is None:
+            raise UnknownFunction(
+                f"App {self.id!r} has no function {run.function!r} (any more). Its run waits for 24 hours for a "
+                f"deployment that has it; the app's functions are {', '.join(sorted(self.functions)) or 'none'}."
+            )
+        return function.program()
+
+    # ---- sending
+
+    @property
+    def client(self) -> Client:
+        """The client: of the local world inside `with LocalStepwell(app)`, otherwise from the environment."""
+        if self._client is None:
+            self._client = Client.from_env(default_group=self.id)
+        return self._client
+
+    def bind(self, client: Client) -> None:
+        """Use this client from now on."""
+        self._client = client
+
+    def unbind(self) -> None:
+        """Use a client from the environment again."""
+        self._client = None
+
+    def send(
+        self,
+        event: Any,
+        data: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        ts: datetime | None = None,
+        tenant: str | None = None,
+    ) -> str:
+        """Send an event; gives its id. `send(OrderCreated(...))` or `send("order/created", {...})`.
+
+        id: of your own, for deduplication: a second event with the same name and id starts nothing. ts: when it takes
+        effect, now unless given. tenant: whose it is, for fair queueing; the app unless given. Raises InvalidEvent,
+        NotSerializable, PayloadTooLarge.
+        """
+        return self.client.send(event, data, id=id, ts=ts, tenant=tenant)
+
+
+def _triggers(on: Any) -> tuple[list[dict[str, Any]], dict[str, type[EventModel]]]:
+    """The triggers as the manifest keeps them, and the model of each event that has one."""
+    given = list(on) if isinstance(on, list | tuple) else [on]
+    if not given:
+        raise InvalidOption("on= needs at least one trigger.")
+    triggers, models = [], {}
+    for each in given:
+        if isinstance(each, Cron):
+            raise InvalidOption("Cron triggers are not available in this release.")
+        trigger = each if isinstance(each, Trigger) else Trigger(each)
+        name = name_of(trigger.event)
+        if "*" in name[:-1] or not name:
+            raise InvalidOption(f"on={name!r}: a wildcard stands at the end, such as 'order/*'.")
+        if isinstance(trigger.event, type):
+            models[name] = trigger.event
+        triggers.append({"event": name} | ({"where": trigger.where} if trigger.where is not None else {}))
+    return triggers, models
+
+
+def refuse_unavailable(**options: Any) -> None:
+    """Options that this release does not act on are refused: accepted and ignored they would break promises silently."""
+    for option, value in options.items():
+        if value is not None:
+            raise InvalidOption(f"{option}= is not available in this release.")

@@ -1,0 +1,371 @@
+"""Talking to a deployed (or local) Stepwell from outside: send events, look at runs, answer callbacks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, overload
+
+from stepwell.callbacks import parse_token, proves
+from stepwell.clock import millis
+from stepwell.codec import dumps, loads
+from stepwell.dead_letters import DeadLetter, DeadLetters
+from stepwell.engine.ending import cancel, result_text
+from stepwell.engine.listing import list_runs
+from stepwell.engine.resolve import own_event, pack_result
+from stepwell.engine.sending import event_message, large_field
+from stepwell.errors import (
+    ErrorInfo,
+    InvalidOption,
+    RunCancelled,
+    RunFailed,
+    UnknownCallback,
+    UnknownFunction,
+    UnknownRun,
+)
+from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
+from stepwell.ids import event_id_of, event_key, event_millis, run_id
+from stepwell.models import EventModel, event_body
+from stepwell.ports import Config, Ports
+from stepwell.queue import Message, wake
+from stepwell.records import RunState, RunStatus, StepStatus
+from stepwell.store.table import Lost
+from stepwell.typed import Typed
+from stepwell.views import Run, view
+
+OUTPUTS = {"QueueUrl": "queue_url", "DeadLetterQueueUrl": "dlq_url", "TableName": "table", "BucketName": "bucket"}
+"""The stack outputs a client needs, and what they are."""
+
+
+class Client:
+    """A client of one Stepwell.
+
+    `Client.from_stack("name")` finds everything in the outputs of a deployed stack, `Client.from_env()` in
+    STEPWELL_QUEUE_URL, STEPWELL_TABLE and STEPWELL_BUCKET. It is safe to share between threads.
+    """
+
+    def __init__(self, ports: Ports, *, default_group: str = "stepwell") -> None:
+        self._ports = ports
+        self._group = default_group
+        self._sleep: Callable[[float], None] = time.sleep
+
+    @classmethod
+    def from_env(cls, *, default_group: str = "stepwell") -> Client:
+        """From the environment. Raises InvalidOption naming the variable that is missing."""
+        import botocore.session
+
+        return cls(Ports.build(botocore.session.get_session(), Config.from_env()), default_group=default_group)
+
+    @classmethod
+    def from_stack(cls, name: str, *, session: Any = None) -> Client:
+        """From a deployed CloudFormation stack. `session`: a boto3 session for another region, account or profile.
+
+        Raises InvalidOption if the stack does not exist or is not a Stepwell.
+        """
+        import boto3
+        from botocore.exceptions import ClientError
+
+        session = session or boto3.Session()
+        try:
+            stack = session.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+        except ClientError as error:
+            raise InvalidOption(f"Stack {name!r} cannot be read: {error.response['Error']['Message']}.") from error
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+        missing = sorted(set(OUTPUTS) - set(outputs))
+        if missing:
+            raise InvalidOption(f"Stack {name!r} has no output {', '.join(missing)}, so it is not a Stepwell stack.")
+        found = {field: outputs[output] for output, field in OUTPUTS.items()}
+        return cls(Ports.build(session._session, Config(**found, region=session.region_name)))
+
+    # ---- events
+
+    @overload
+    def send(self, event: list[Any]) -> list[str]: ...
+    @overload
+    def send(
+        self,
+        event: str | EventModel,
+        data: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        ts: datetime | None = None,
+        tenant: str | None = None,
+    ) -> str: ...
+    def send(
+        self,
+        event: Any,
+        data: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        ts: datetime | None = None,
+        tenant: str | None = None,
+    ) -> str | list[str]:
+        """Send an event, or a list of them; gives the id, or the ids in order.
+
+        In a list each element is an EventModel, or a dict with name, data and, if wanted, id, ts and tenant. When it
+        returns, SQS has stored the events. Raises InvalidEvent, NotSerializable, PayloadTooLarge.
+        """
+        if isinstance(event, list):
+            envelopes = [self._of_list(each) for each in event]
+            if envelopes:
+                self._ports.queue.send(*(event_message(self._ports, each, group=self._group) for each in envelopes))
+            return [envelope.id for envelope in envelopes]
+        envelope = self._envelope(event, data, id, ts, tenant)
+        self._ports.queue.send(event_message(self._ports, envelope, group=self._group))
+        return envelope.id
+
+    def _of_list(self, each: Any) -> Envelope:
+        if isinstance(each, Mapping):
+            return self._envelope(
+                each.get("name"), each.get("data"), each.get("id"), each.get("ts"), each.get("tenant")
+            )
+        return self._envelope(each, None, None, None, None)
+
+    def _envelope(self, event: Any, data: Any, id: str | None, ts: Any, tenant: str | None) -> Envelope:
+        name, body = event_body(event, data)
+        now = self._ports.now()
+        event_id = check_id(id) if id is not None else event_id_of(self._ports.ids.ulid(now))
+        return Envelope(event_id, name, body, now if ts is None else parse_ts(ts), check_tenant(tenant))
+
+    def events(
+        self,
+        *,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Event[Any]]:
+        """Accepted events, newest first: those that started runs and those that matched nothing."""
+        begin, end = self._span(since, until)
+        found = {event.id + event.name: event for event in self._ports.store.events.between(begin, end)}
+        for run in self._list(None, list(RunStatus), begin, end):
+            if run.parent is None and run.replay_of is None:
+                event = own_event(self._ports, run)
+                found.setdefault(event.id + event.name, event)
+        newest = sorted(found.values(), key=lambda event: event_millis(event.id) or event.ts, reverse=True)
+        chosen = (event.event() for event in newest if name is None or event.name == name)
+        return islice(chosen, limit)
+
+    # ---- runs
+
+    def invoke(self, function: Any, data: Any = None) -> str:
+        """Start a run of one function directly, without an event for others to see; gives its id.
+
+        `function`: a declared function, or "app/function-id". Raises UnknownFunction if it is not registered.
+        """
+        app, target = self._target(function)
+        body = (
+            event_body(data, None)[1] if isinstance(data, EventModel) else loads(Typed(Any, "data").encode(data or {}))
+        )
+        now = self._ports.now()
+        run = f"{app}.{self._ports.ids.ulid(now)}"
+        event_id = event_id_of(self._ports.ids.ulid(now))
+        self._start(run, app, target, {"data": body, "event_id": event_id, "ts": now})
+        return run
+
+    def replay(self, run: str) -> str:
+        """Start a new run with the same event, on today's code; gives its id."""
+        state = self._state(run)
+        event = own_event(self._ports, state)
+        new = f"{state.app}.{self._ports.ids.ulid(self._ports.now())}"
+        fields = {"data": event.data, "event": event.name, "event_id": event.id, "ts": event.ts, "replay_of": run}
+        if event.tenant is not None:
+            fields["tenant"] = event.tenant
+        self._start(new, state.app, state.function, fields)
+        return new
+
+    def _start(self, run: str, app: str, function: str, fields: dict[str, Any]) -> None:
+        body = {"stepwell": "invoke", "run": run, "app": app, "function": function, **fields}
+        self._ports.queue.send(Message(large_field(self._ports, body, "data", f"events/{run}/input"), group=app))
+
+    def run(self, run: str) -> Run:
+        """A run as it is now. Raises UnknownRun."""
+        return view(self._ports, self._state(run))
+
+    def runs(
+        self,
+        *,
+        function: str | None = None,
+        status: RunStatus | str | Sequence[RunStatus | str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Run]:
+        """Runs, newest first: of one function ("app/function-id"), in some states, of some time."""
+        given = [status] if isinstance(status, str) else status
+        statuses = list(RunStatus) if given is None else [_status(each) for each in given]
+        begin, end = self._span(since, until)
+        return islice((view(self._ports, run) for run in self._list(function, statuses, begin, end)), limit)
+
+    def runs_of_event(self, event_id: str) -> list[Run]:
+        """The runs an event started, oldest first."""
+        apps = self._ports.store.apps.current()[0]
+        received = event_millis(event_id)
+        if received is not None:
+            key = event_key("", event_id)
+            ids = [run_id(app.id, entry["id"], received, key) for app in apps.values() for entry in app.known_functions]
+        else:
+            ids = []
+            for name, kept in self._ports.store.events.named(event_id):
+                key = event_key(name, event_id)
+                pairs = [function.split("/", 1) for function in kept.functions]
+                ids += [run_id(app, target, kept.received, key) for app, target in pairs]
+        found = self._ports.store.runs.read_many(ids)
+        return [view(self._ports, found[run]) for run in sorted(found, key=lambda run: (found[run].created, run))]
+
+    def result(self, run: str, *, timeout: float | timedelta | None = None) -> Any:
+        """Wait for a run to end; what its function returned, as plain JSON.
+
+        Raises RunFailed, RunCancelled (also for a skipped run), TimeoutError, UnknownRun.
+        """
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        deadline = None if seconds is None else self._ports.clock.now() + seconds
+        pause, missing = 0.1, 0
+        while True:
+            state = self._ports.store.runs.read(run)
+            if state is None:
+                missing += 1  # an invoked run exists only once its message has been handled
+                if missing > 20:
+                    raise UnknownRun(f"There is no run {run!r}, or it has expired.")
+            elif not state.is_live:
+                return self._result(state)
+            if deadline is not None and self._ports.clock.now() >= deadline:
+                raise TimeoutError(f"Run {run} has not ended within {seconds:g} s.")
+            self._sleep(pause if deadline is None else min(pause, max(0.0, deadline - self._ports.clock.now())))
+            pause = min(2.0, pause * 1.5)
+
+    def _result(self, state: RunState) -> Any:
+        if state.status is RunStatus.COMPLETED:
+            return loads(result_text(self._ports, state))
+        if state.status is RunStatus.FAILED:
+            raise RunFailed(state.id, state.error or ErrorInfo("Unknown", "no error was recorded"))
+        raise RunCancelled(state.id, state.reason)
+
+    def cancel(self, run: str) -> bool:
+        """Cancel a run: it stops before its next step. False if it had already ended. Raises UnknownRun."""
+        self._state(run)
+        return cancel(self._ports, run, "cancelled by the client")
+
+    # ---- dead letters
+
+    def dead_letters(self) -> Iterator[DeadLetter]:
+        """Messages that could not be handled, each with its reason. Looking at them takes nothing away."""
+        return iter(self._letters())
+
+    def redrive(self, id: str | None = None) -> int:
+        """Send a dead letter, or all of them, back to the main queue; says how many. Mend the cause first."""
+        return self._letters().redrive(id)
+
+    def _letters(self) -> DeadLetters:
+        queue = self._ports.queue
+        if queue.dlq_url is None:
+            raise InvalidOption("STEPWELL_DLQ_URL is not set, so the dead-letter queue is not known.")
+        return DeadLetters(queue.client, queue.dlq_url, queue.url)
+
+    # ---- callbacks
+
+    def complete_callback(self, token: str, result: Any = None) -> None:
+        """Answer a callback. The first answer stands; the same answer again changes nothing.
+
+        Raises UnknownCallback for a token that belongs to no callback, or to one that is over: answered otherwise, out
+        of time, or its run has ended.
+        """
+        text = Typed(Any, "the answer").encode(result)
+        run, key = self._open_callback(token)
+        by = "answer:" + dumps(text)[:64]
+        stored = pack_result(self._ports, run.id, key, text, self._ports.ids.token_bytes(8).hex())
+        self._answer(run, key, by, status=StepStatus.COMPLETED.value, result=stored)
+
+    def fail_callback(self, token: str, message: str) -> None:
+        """Report that what the callback waits for has failed: the function gets a StepError with this message."""
+        run, key = self._open_callback(token)
+        error = ErrorInfo("CallbackFailed", str(message)[:1000])
+        self._answer(run, key, f"failure:{message}"[:64], status=StepStatus.FAILED.value, error=dumps(error.as_json()))
+
+    def heartbeat_callback(self, token: str) -> None:
+        """Say that somebody is still working on it. Raises UnknownCallback if it is over."""
+        run, key = self._open_callback(token)
+        now = self._ports.now()
+        step = self._ports.store.runs.step(run.id, key)
+        if not run.is_live or (step is not None and not step.status.is_open):
+            raise UnknownCallback(f"The callback {key!r} is over.")
+        if step is None or step.beat is None:
+            raise UnknownCallback(f"The callback {key!r} has no heartbeat; declare one with heartbeat=.")
+        try:
+            self._ports.store.runs.answer(run.id, key, now=now, beat_by=now + step.beat)
+        except Lost:
+            raise UnknownCallback(f"The callback {key!r} is over.") from None
+
+    def _open_callback(self, token: str) -> tuple[RunState, str]:
+        run_id_, key = parse_token(token)
+        run = self._ports.store.runs.read(run_id_)
+        if run is None or not proves(token, run, key):
+            raise UnknownCallback("The token belongs to no callback, or its run has expired.")
+        return run, key
+
+    def _answer(self, run: RunState, key: str, by: str, **fields: Any) -> None:
+        if not run.is_live:  # a wait that its run has left behind stays open for ever; nobody would see the answer
+            step = self._ports.store.runs.step(run.id, key)
+            if step is None or step.by != by:
+                raise UnknownCallback(f"The callback {key!r} is over: its run has ended.")
+            return
+        now = self._ports.now()
+        try:
+            self._ports.store.runs.answer(run.id, key, now=now, ended=now, by=by, **fields)
+        except Lost as lost:
+            stands = lost.item or {}
+            if stands.get("by") != by:  # otherwise it is our own answer, given before: wake the run once more
+                over = "is not open yet" if lost.item is None else f"is over: {stands['status'].replace('_', ' ')}"
+                if stands.get("status") == StepStatus.WAITING.value:
+                    over = "is out of time"
+                raise UnknownCallback(f"The callback {key!r} {over}.") from None
+        self._ports.queue.send(wake(run.id))
+
+    # ---- helpers
+
+    def _state(self, run: str) -> RunState:
+        state = self._ports.store.runs.read(run)
+        if state is None:
+            raise UnknownRun(f"There is no run {run!r}, or it has expired.")
+        return state
+
+    def _target(self, function: Any) -> tuple[str, str]:
+        apps = self._ports.store.apps.current()[0]
+        app, target = function.partition("/")[::2] if isinstance(function, str) else (function.app.id, function.id)
+        record = apps.get(app)
+        if record is None or record.function(target) is None:
+            known = sorted(f"{each.id}/{entry['id']}" for each in apps.values() for entry in each.functions)
+            raise UnknownFunction(
+                f"There is no function {app}/{target}. Registered: {', '.join(known) or 'none; is the app deployed?'}."
+            )
+        return app, target
+
+    def _list(self, function: str | None, statuses: Sequence[RunStatus], since: int, until: int) -> Iterator[RunState]:
+        apps = self._ports.store.apps.current()[0]
+        known = [(app.id, entry["id"]) for app in apps.values() for entry in app.known_functions]
+        wanted = known if function is None else [self._target(function)]
+        return list_runs(self._ports.store, wanted, statuses=statuses, since=since, until=until)
+
+    def _span(self, since: datetime | None, until: datetime | None) -> tuple[int, int]:
+        """The time to look at, not further back than anything can be kept."""
+        now = self._ports.now()
+        apps = self._ports.store.apps.current()[0]
+        first = min((app.since for app in apps.values()), default=now) - 86_400_000
+        begin = first if since is None else max(first, millis(_aware(since)))
+        return max(begin, now - round(self._ports.config.retention * 1000) - 366 * 86_400_000), (
+            now + 1000 if until is None else millis(_aware(until))
+        )
+
+
+def _status(status: RunStatus | str) -> RunStatus:
+    try:
+        return RunStatus(status)
+    except ValueError:
+        known = ", ".join(each.value for each in RunStatus)
+        raise InvalidOption(f"There is no status {status!r}; there are {known}.") from None
+
+
+def _aware(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.astimezone()).timestamp()

@@ -1,0 +1,96 @@
+"""Messages that could not be handled: looked at without taking them away, and sent back to the main queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from stepwell.clock import from_millis
+
+HIDDEN = 120
+"""Seconds a message is hidden from others while somebody looks through the queue."""
+_EMPTY = 3
+"""Empty answers in a row after which a queue counts as read: SQS asks only some of its hosts each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message in the dead-letter queue."""
+
+    id: str
+    """The id of the SQS message; a redriven one that fails again comes back under another."""
+    code: str
+    """Why it is there, in one word; `too-many-receives` if SQS moved it after ten failed deliveries."""
+    reason: str
+    body: str
+    """As it was sent."""
+    sent_at: datetime
+    _receipt: str
+    _group: str | None
+
+
+class DeadLetters:
+    """The dead-letter queue."""
+
+    def __init__(self, sqs: Callable[[], Any], url: str, main_url: str) -> None:
+        self._sqs = sqs
+        self._url = url
+        self._main_url = main_url
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        """All of them, in no order. They are put back before the first is given out."""
+        letters = self._receive()
+        self._put_back(letters)
+        return iter(letters)
+
+    def redrive(self, id: str | None = None) -> int:
+        """Send one back to the main queue, or all of them; says how many.
+
+        The message is sent before it is deleted here, so none is lost; one that is sent twice is handled once.
+        """
+        letters = self._receive()
+        chosen = [letter for letter in letters if id is None or letter.id == id]
+        for letter in chosen:
+            group = {"MessageGroupId": letter._group} if letter._group else {}
+            self._sqs().send_message(QueueUrl=self._main_url, MessageBody=letter.body, **group)
+            self._sqs().delete_message(QueueUrl=self._url, ReceiptHandle=letter._receipt)
+        self._put_back([letter for letter in letters if letter not in chosen])
+        return len(chosen)
+
+    def _receive(self) -> list[DeadLetter]:
+        found: dict[str, DeadLetter] = {}
+        empty = 0
+        while empty < _EMPTY:
+            answer = self._sqs().receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=10,
+                VisibilityTimeout=HIDDEN,
+                MessageSystemAttributeNames=["All"],
+                MessageAttributeNames=["All"],
+            )
+            letters = [_letter(message) for message in answer.get("Messages", [])]
+            empty = 0 if letters else empty + 1
+            found.update((letter.id, letter) for letter in letters)
+        return list(found.values())
+
+    def _put_back(self, letters: list[DeadLetter]) -> None:
+        for letter in letters:
+            self._sqs().change_message_visibility(
+                QueueUrl=self._url, ReceiptHandle=letter._receipt, VisibilityTimeout=0
+            )
+
+
+def _letter(message: dict[str, Any]) -> DeadLetter:
+    told = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
+    system = message.get("Attributes", {})
+    return DeadLetter(
+        id=message["MessageId"],
+        code=told.get("stepwell_code", "too-many-receives"),
+        reason=told.get("stepwell_reason", "It was delivered ten times and could not be handled; see the logs."),
+        body=message["Body"],
+        sent_at=from_millis(int(system.get("SentTimestamp", 0))),
+        _receipt=message["ReceiptHandle"],
+        _group=system.get("MessageGroupId"),
+    )

@@ -1,0 +1,98 @@
+"""Typed events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ValidationError
+
+from stepwell.clock import iso
+from stepwell.codec import JSON, dumps, loads
+from stepwell.errors import InvalidEvent, InvalidOption
+from stepwell.events import Envelope, Event, check_name
+from stepwell.typed import Typed
+
+
+class EventModel(BaseModel):
+    """An event with typed data: `class OrderCreated(EventModel, name="order/created")`.
+
+    The fields are the event's data. A subclass without a name of its own has that of its base.
+    """
+
+    __event_name__: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, name: str | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if name is not None:
+            cls.__event_name__ = check_name(name)
+
+
+class Failure(BaseModel):
+    """What an `on_failure` handler gets as `ctx.event.data`."""
+
+    class Error(BaseModel):
+        """The error that ended the run."""
+
+        type: str
+        message: str
+        traceback: str | None = None
+        step: str | None = None
+
+    run_id: str
+    function: str
+    error: Error
+    event: dict[str, Any] | None
+    """The event that had started the run: id, name, data, ts, tenant."""
+
+
+def name_of(event: Any) -> str:
+    """The name of an event given by name or by model. Raises InvalidOption for anything else."""
+    if isinstance(event, str):
+        return event
+    if isinstance(event, type) and issubclass(event, EventModel):
+        if not event.__event_name__:
+            raise InvalidOption(f'{event.__name__} has no event name: class {event.__name__}(EventModel, name="...").')
+        return event.__event_name__
+    raise InvalidOption(f"An event is given by its name or by an EventModel, got {event!r}.")
+
+
+def event_body(event: Any, data: Mapping[str, Any] | None) -> tuple[str, dict[str, JSON]]:
+    """Name and data of an event to send: `(OrderCreated(...), None)` or `("order/created", {...})`.
+
+    Raises InvalidEvent; data is turned into plain JSON, so dates, decimals and models may stand in it.
+    """
+    if isinstance(event, EventModel):
+        if data is not None:
+            raise InvalidEvent("An EventModel already carries its data; do not pass data= as well.")
+        name = name_of(type(event))
+        try:
+            type(event).model_validate(dict(event))  # it may have been changed since it was made
+            plain: dict[str, JSON] = loads(event.model_dump_json())
+        except ValidationError as error:
+            raise InvalidEvent(f"Event {name!r}: {error}") from error
+        return name, plain
+    name = check_name(name_of(event) if isinstance(event, str | type) else event)
+    given: Any = {} if data is None else data
+    if isinstance(given, BaseModel):
+        given = given.model_dump(mode="json")
+    if not isinstance(given, Mapping):
+        raise InvalidEvent(f"Event {name!r}: data must be an object (a dict), not {type(given).__name__}.")
+    if isinstance(event, type):
+        given = event_body(event(**given), None)[1]
+    return name, loads(Typed(Any, f"the data of event {name!r}").encode(dict(given)))
+
+
+def typed_event(envelope: Envelope, model: type[BaseModel] | None) -> Event[Any]:
+    """The event as a function sees it. Raises InvalidEvent naming the fields that do not fit the model."""
+    event = envelope.event()
+    if model is None:
+        return event
+    try:
+        return replace(event, data=model.model_validate_json(dumps(envelope.data)))
+    except ValidationError as error:
+        fields = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())
+        raise InvalidEvent(
+            f"Event {envelope.name!r} ({envelope.id}, {iso(envelope.ts)}) does not fit {model.__name__}: {fields}."
+        ) from error

@@ -1,0 +1,352 @@
+"""From a ctx.step call to an operation. The sync and the async face both plan here, so a step is the same in both."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from stepwell.clock import millis
+from stepwell.codec import JSON, canonical, loads
+from stepwell.durations import Duration, seconds
+from stepwell.engine.core import Core
+from stepwell.engine.operations import BodyStep, Operation, Poll, as_backoff, send_events
+from stepwell.engine.resolve import shape_of
+from stepwell.engine.waits import CallbackWait, ChildRun, EventWait, Sleep
+from stepwell.errors import InvalidOption
+from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
+from stepwell.expressions import check_expression
+from stepwell.ids import child_run_id, derived_ulid, digest, event_id_of
+from stepwell.models import EventModel, event_body, name_of
+from stepwell.policies import Backoff, policy_json
+from stepwell.remote import importable, pack_call
+from stepwell.steps import check_step_id, options_of, plain, step_id
+from stepwell.typed import Typed, fingerprint, returns
+
+YEAR = 366 * 86_400.0
+"""Seconds; the longest a step may wait."""
+
+
+Target = tuple[str, str, Typed]
+"""App and id of a function to invoke, and how its results are read."""
+
+
+class Planner:
+    """Makes the operations of one invocation."""
+
+    def __init__(
+        self, core: Core, retries: int, backoff: dict[str, Any] | None, target: Callable[[Any], Target]
+    ) -> None:
+        self.core = core
+        self._retries = retries
+        self._backoff = backoff
+        self._target = target
+
+    # ---- steps with a body
+
+    def run(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Operation:
+        """ctx.step.run and submit: `run(fn, ...)` or `run("id", fn, ...)`."""
+        id, fn, args = named(target, args)
+        return self._body(self.core.key_for(id), id, fn, args, kwargs)
+
+    def map(self, fn: Any, items: Iterable[Any], id: str | None, spread: bool) -> list[Operation]:
+        """One operation for each item, `id[i]`; an item is the function's only argument."""
+        name = check_step_id(id) if id is not None else step_id(fn)
+        base = self.core.key_for(name)
+        make = self._spread if spread else self._body
+        operations = []
+        for index, item in enumerate(items):
+            key = self.core.claim_key(f"{base}[{index}]", (base, f"[{index}]", 0))
+            operations.append(make(key, f"{name}[{index}]", fn, (item,), {}))
+        return operations
+
+    def poll(
+        self,
+        id: str,
+        check: Any,
+        args: tuple[Any, ...],
+        until: Callable[[Any], bool],
+        every: Duration | Backoff,
+        timeout: Duration | None,
+        max_attempts: int | None,
+    ) -> Operation:
+        """ctx.step.poll."""
+        key = self.core.key_for(check_step_id(id))
+        fn, what = plain(check), f"the result of step {key!r}"
+        typed = returns(fn, what)
+        text, shown = fingerprint((args, {}))
+        return Poll(
+            key=key,
+            id=id,
+            kind="poll",
+            shape=shape_of("poll", text),
+            args=shown,
+            decode=typed.decode,
+            fn=fn,
+            positional=args,
+            policy=options_of(check).policy(self._retries, self._backoff),
+            encode=typed.round_trip,
+            is_async=inspect.iscoroutinefunction(fn),
+            until=until,
+            every=policy_json(every) if isinstance(every, Backoff) else as_backoff(every),
+            timeout=None if timeout is None else _wait_seconds(timeout, "timeout"),
+            max_attempts=max_attempts,
+        )
+
+    def send_event(
+        self,
+        id: str,
+        event: Any,
+        data: Mapping[str, Any] | None,
+        event_id: str | None,
+        ts: datetime | None,
+        tenant: str | None,
+    ) -> Operation:
+        """ctx.step.send_event: one event, or a list of them. The ids are the same at every attempt."""
+        key = self.core.key_for(check_step_id(id))
+        many = isinstance(event, list | tuple)
+        if many and event_id is not None:
+            raise InvalidOption("id= is for one event; in a list each event can have an id of its own.")
+        envelopes = [
+            self._envelope(key, index, each, data, event_id, ts, tenant)
+            for index, each in enumerate(event if many else [event])
+        ]
+        text = canonical([[envelope.name, envelope.data] for envelope in envelopes])
+
+        def send() -> Any:
+            send_events(self.core, envelopes)
+            ids = [envelope.id for envelope in envelopes]
+            return ids if many else ids[0]
+
+        return BodyStep(
+            key=key,
+            id=id,
+            kind="send_event",
+            shape=shape_of("send_event", text),
+            args=text[:100],
+            fn=send,
+            policy=options_of(send).policy(self._retries, self._backoff),
+        )
+
+    def _envelope(
+        self,
+        key: str,
+        index: int,
+        event: Any,
+        data: Mapping[str, Any] | None,
+        event_id: str | None,
+        ts: datetime | None,
+        tenant: str | None,
+    ) -> Envelope:
+        if isinstance(event, dict):  # one of a list: {"name": ..., "data": ..., "id"?, "ts"?, "tenant"?}
+            event_id, ts, tenant = event.get("id"), event.get("ts", ts), event.get("tenant", tenant)
+            event, data = event.get("name"), event.get("data")
+        name, body = event_body(event, data)
+        now = self.core.now()
+        made = event_id_of(derived_ulid(now, "sent", self.core.run.id, key, str(index)))
+        when = now if ts is None else parse_ts(ts)
+        return Envelope(check_id(event_id) if event_id is not None else made, name, body, when, check_tenant(tenant))
+
+    def _body(self, key: str, id: str, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Operation:
+        options = options_of(fn)
+        if options.compute is not None and options.compute != self.core.run.compute:
+            return self._spread(key, id, fn, args, kwargs)
+        call, what = plain(fn), f"the result of step {key!r}"
+        typed = returns(call, what)
+        text, shown = fingerprint((args, kwargs))
+        return BodyStep(
+            key=key,
+            id=id,
+            kind="run",
+            shape=shape_of("run", text),
+            args=shown,
+            decode=typed.decode,
+            fn=call,
+            positional=args,
+            keywords=kwargs,
+            policy=options.policy(self._retries, self._backoff),
+            encode=typed.round_trip,
+            is_async=inspect.iscoroutinefunction(call),
+        )
+
+    def _spread(self, key: str, id: str, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Operation:
+        """A step as a child run in a worker invocation of its own."""
+        where = importable(fn)
+        options = options_of(fn)
+        typed = returns(plain(fn), f"the result of step {key!r}")
+        packed = pack_call(plain(fn), args, kwargs, id)
+        text, shown = fingerprint((args, kwargs))
+        run, function = self.core.run, f"{self.core.run.function}.{_slug(id)}"
+        child = child_run_id(run.app, function, run.id, key)
+        identity = digest("child", self.core.identity, key).hex()
+        shape = shape_of("run", text)
+        message = {
+            "stepwell": "invoke",
+            "run": child,
+            "app": run.app,
+            "function": function,
+            "compute": options.compute or run.compute,
+            "call": where,
+            "data": {
+                **packed,
+                "id": id,
+                "identity": identity,
+                "policy": asdict(options.policy(self._retries, self._backoff)),
+            },
+            "event": "stepwell/step.called",
+            "event_id": event_id_of(derived_ulid(self.core.now(), "call", child)),
+            "ts": self.core.now(),
+            "parent": {"run": run.id, "step": key, "id": id, "kind": "run", "shape": shape},
+        }
+        return ChildRun(
+            key=key,
+            id=id,
+            kind="run",
+            shape=shape,
+            args=shown,
+            decode=typed.decode,
+            child=child,
+            message=lambda _: message,
+        )
+
+    # ---- waits
+
+    def sleep(self, id: str, duration: Duration) -> Operation:
+        """ctx.step.sleep."""
+        length = round(_wait_seconds(duration, "duration") * 1000)
+        return self._sleep(id, [length], lambda now: now + length, str(duration))
+
+    def sleep_until(self, id: str, moment: datetime) -> Operation:
+        """ctx.step.sleep_until."""
+        if not isinstance(moment, datetime):
+            raise InvalidOption(f"sleep_until takes a datetime, got {moment!r}.")
+        until = millis((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+        return self._sleep(id, [moment.isoformat()], lambda _: until, moment.isoformat())
+
+    def _sleep(self, id: str, shape: list[JSON], until: Callable[[int], int], shown: str) -> Operation:
+        key = self.core.key_for(check_step_id(id))
+        return Sleep(key=key, id=id, kind="sleep", shape=shape_of("sleep", shape), args=shown, until=until)
+
+    def wait_for_event(
+        self,
+        id: str,
+        event: Any,
+        timeout: Duration,
+        match: Mapping[str, JSON] | None,
+        where: str | None,
+        since: str | None,
+    ) -> Operation:
+        """ctx.step.wait_for_event. The result is an Event, or None when time is out."""
+        if since not in (None, "run_start"):
+            raise InvalidOption(f'since is None or "run_start", got {since!r}.')
+        model = event if isinstance(event, type) and issubclass(event, EventModel) else None
+        name = name_of(event)
+        wanted = _match(match)
+        if where is not None:
+            check_expression(where, what="where")
+        length = _wait_seconds(timeout, "timeout")
+        key = self.core.key_for(check_step_id(id))
+        shape = [name, wanted, where, since]
+        return EventWait(
+            key=key,
+            id=id,
+            kind="wait_for_event",
+            shape=shape_of("wait_for_event", shape),
+            args=canonical(shape)[1:-1][:100],
+            decode=lambda text: self._event(text, model),
+            event=name,
+            timeout=length,
+            match=wanted,
+            where=where,
+            since_start=since is not None,
+        )
+
+    def _event(self, text: str, model: type[EventModel] | None) -> Event[Any]:
+        from stepwell.models import typed_event
+
+        return typed_event(self.core.ports.store.events.open(Envelope.from_json(loads(text))), model)
+
+    def callback(self, id: str, timeout: Duration, heartbeat: Duration | None) -> CallbackWait:
+        """ctx.step.create_callback."""
+        length = _wait_seconds(timeout, "timeout")
+        beat = None if heartbeat is None else _wait_seconds(heartbeat, "heartbeat")
+        key = self.core.key_for(check_step_id(id))
+        return CallbackWait(
+            key=key,
+            id=id,
+            kind="callback",
+            shape=shape_of("callback", []),
+            args="",
+            timeout=length,
+            heartbeat=beat,
+        )
+
+    # ---- other functions
+
+    def invoke(self, function: Any, data: Any, id: str | None, timeout: Duration | None) -> Operation:
+        """ctx.step.invoke."""
+        app, target, typed = self._target(function)
+        name = check_step_id(id) if id is not None else target
+        key = self.core.key_for(name)
+        if isinstance(data, EventModel):
+            data = event_body(data, None)[1]
+        body = loads(Typed(Any, f"the data of step {key!r}").encode({} if data is None else data))
+        if not isinstance(body, dict):
+            raise InvalidOption(f"invoke {target!r}: data must be an object (a dict or a model), got {data!r}.")
+        run = self.core.run
+        child = child_run_id(app, target, run.id, key)
+        shape = shape_of("invoke", [app, target, body])
+        message = {
+            "stepwell": "invoke",
+            "run": child,
+            "app": app,
+            "function": target,
+            "data": body,
+            "event_id": event_id_of(derived_ulid(self.core.now(), "invoked", child)),
+            "ts": self.core.now(),
+            "parent": {"run": run.id, "step": key, "id": name, "kind": "invoke", "shape": shape},
+        }
+        return ChildRun(
+            key=key,
+            id=name,
+            kind="invoke",
+            shape=shape,
+            args=f"{app}/{target}, {canonical(body)}"[:100],
+            decode=typed.decode,
+            child=child,
+            message=lambda _: message,
+            timeout=None if timeout is None else _wait_seconds(timeout, "timeout"),
+        )
+
+
+def named(target: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]]:
+    """Id, function and arguments of `run(fn, ...)` or `run("id", fn, ...)`."""
+    if isinstance(target, str):
+        if not args or not callable(args[0]):
+            raise InvalidOption(f"ctx.step.run({target!r}, ...) needs the function to run after the id.")
+        return check_step_id(target), args[0], args[1:]
+    if not callable(target):
+        raise InvalidOption(f"ctx.step.run takes a function, or an id and a function; got {target!r}.")
+    return step_id(target), target, args
+
+
+def _match(match: Any) -> dict[str, JSON]:
+    if match is None:
+        return {}
+    if not isinstance(match, Mapping) or not all(isinstance(path, str) and path for path in match):
+        raise InvalidOption(f'match takes paths and values, such as {{"data.order_id": "o-1"}}; got {match!r}.')
+    plain_match: dict[str, JSON] = loads(Typed(Any, "match").encode(dict(match)))
+    return plain_match
+
+
+def _wait_seconds(duration: Duration, what: str) -> float:
+    length = seconds(duration, what=what)
+    if length > YEAR:
+        raise InvalidOption(f"{what}: {duration!r} is longer than a year, the longest a step may wait.")
+    return length
+
+
+def _slug(id: str) -> str:
+    return "".join(char if char.isalnum() or char in "._-" else "-" for char in id.lower())[:60].strip("-") or "step"

@@ -1,0 +1,190 @@
+"""Declaring steps: options that live with the function they are for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from stepwell.durations import Duration, seconds
+from stepwell.engine.core import current
+from stepwell.engine.operations import Policy
+from stepwell.errors import InvalidOption, MisplacedStep
+from stepwell.ids import digest
+from stepwell.policies import Backoff, check_policy, policy_json
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MAX_STEP_ID = 200
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """What @step was given; None means that the function's own setting holds."""
+
+    id: str | None = None
+    retries: int | None = None
+    backoff: Backoff | None = None
+    timeout: float | None = None
+    compute: str | None = None
+    at_most_once: bool = False
+
+    def policy(self, retries: int, backoff: dict[str, Any] | None) -> Policy:
+        """How the body is run, with the function's settings where the step has none."""
+        return Policy(
+            retries=retries if self.retries is None else self.retries,
+            backoff=backoff if self.backoff is None else policy_json(self.backoff),
+            timeout=self.timeout,
+            at_most_once=self.at_most_once,
+        )
+
+
+class Step(Generic[P, R]):
+    """A function with step options. Called directly it is the plain function."""
+
+    def __init__(self, fn: Callable[P, R], options: StepOptions) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.options = options
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.fn(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Step[..., R]:
+        """A step that is a method binds like one."""
+        return self if instance is None else Step(self.fn.__get__(instance, owner), self.options)
+
+    def using(
+        self,
+        *,
+        id: str | None = None,
+        retries: int | None = None,
+        backoff: Backoff | None = None,
+        timeout: Duration | None = None,
+        compute: str | None = None,
+        at_most_once: bool | None = None,
+    ) -> Step[P, R]:
+        """The same step with some options changed."""
+        given = _options(id, retries, backoff, timeout, compute, at_most_once)
+        return Step(self.fn, replace(self.options, **given))
+
+    def __repr__(self) -> str:
+        return f"<step {step_id(self)}>"
+
+
+@overload
+def step(fn: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    id: str | None = None,
+    retries: int | None = None,
+    backoff: Backoff | None = None,
+    timeout: Duration | None = None,
+    compute: str | None = None,
+    at_most_once: bool = False,
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(
+    fn: Callable[P, R] | None = None,
+    /,
+    *,
+    id: str | None = None,
+    retries: int | None = None,
+    backoff: Backoff | None = None,
+    timeout: Duration | None = None,
+    compute: str | None = None,
+    at_most_once: bool = False,
+) -> Any:
+    """Give a function options for when it is run as a step; it stays callable as it is.
+
+    id: the step's name, the function's own unless given. retries: attempts after the first, the workflow function's
+    unless given. timeout: for one attempt. compute: run it as a child run in a worker of that class. at_most_once: write a
+    start mark first, and if the step is cut off raise StepInterrupted instead of beginning it again.
+    """
+    options = StepOptions(**_options(id, retries, backoff, timeout, compute, at_most_once or None))
+    if fn is not None:
+        return Step(fn, options)
+    return lambda decorated: Step(decorated, options)
+
+
+def _options(
+    id: str | None,
+    retries: int | None,
+    backoff: Backoff | None,
+    timeout: Duration | None,
+    compute: str | None,
+    at_most_once: bool | None,
+) -> dict[str, Any]:
+    """The options that were given, checked."""
+    given: dict[str, Any] = {}
+    if id is not None:
+        given["id"] = check_step_id(id)
+    if retries is not None:
+        given["retries"] = check_retries(retries)
+    if backoff is not None:
+        given["backoff"] = check_policy("backoff", backoff, Backoff)
+    if timeout is not None:
+        given["timeout"] = seconds(timeout, what="timeout")
+        if given["timeout"] <= 0:
+            raise InvalidOption("timeout must be more than zero.")
+    if compute is not None:
+        given["compute"] = compute
+    if at_most_once is not None:
+        given["at_most_once"] = at_most_once
+    return given
+
+
+def check_retries(retries: Any) -> int:
+    """The number of retries if it is one."""
+    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= 1000:
+        raise InvalidOption(f"retries is the number of attempts after the first, 0 to 1000; got {retries!r}.")
+    return retries
+
+
+def check_step_id(id: Any) -> str:
+    """The id if it is one: text of 1 to 200 printable characters."""
+    if not isinstance(id, str) or not 0 < len(id) <= MAX_STEP_ID or not id.isprintable():
+        raise InvalidOption(f"A step id is text of 1 to {MAX_STEP_ID} printable characters, got {id!r}.")
+    return id
+
+
+def options_of(fn: Callable[..., Any]) -> StepOptions:
+    """The options of a step, defaults for a plain callable."""
+    return fn.options if isinstance(fn, Step) else StepOptions()
+
+
+def plain(fn: Callable[..., R]) -> Callable[..., R]:
+    """The function below the options."""
+    return cast("Callable[..., R]", fn.fn) if isinstance(fn, Step) else fn
+
+
+def step_id(fn: Callable[..., Any]) -> str:
+    """The id of a step: as given, or the function's name. Raises InvalidOption for what has no name, such as a lambda."""
+    given = options_of(fn).id
+    if given is not None:
+        return given
+    target = plain(fn)
+    while isinstance(target, functools.partial):
+        target = target.func
+    name = getattr(target, "__name__", None)
+    if not isinstance(name, str) or name == "<lambda>":
+        raise InvalidOption('A lambda has no name to be remembered by: ctx.step.run("an-id", lambda: ...).')
+    return name
+
+
+def idempotency_key(scope: str = "run") -> str:
+    """A key for the outside call this step makes, the same for every attempt; 32 characters.
+
+    scope="run": of this step in this run. scope="event": the same in replays and forks of the run, too. Raises
+    MisplacedStep outside a step.
+    """
+    here = current.get()
+    if here is None or here.step is None:
+        raise MisplacedStep("idempotency_key() is only known inside the body of a step.")
+    if scope == "run":
+        return digest("idempotency", here.core.run.id, here.step).hex()[:32]
+    if scope == "event":
+        return digest("idempotency", here.core.identity, here.step).hex()[:32]
+    raise InvalidOption(f'scope is "run" or "event", got {scope!r}.')
