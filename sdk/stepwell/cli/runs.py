@@ -1,0 +1,215 @@
+"""`stepwell runs`: list, show, watch, cancel, replay."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stepwell.cli.friendly import Trouble, friendly
+from stepwell.cli.target import AsJson, Stack, connect, registered
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from stepwell.cli.console import Signs
+    from stepwell.views import Run
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="Look at runs, follow, cancel and replay them.", no_args_is_help=True)
+    group.command("list")(list_)
+    group.command()(show)
+    group.command()(watch)
+    group.command()(cancel)
+    group.command()(replay)
+    cli.add_typer(group, name="runs")
+
+
+@friendly
+def list_(
+    function: Annotated[
+        str | None, typer.Option("--function", "-f", metavar="APP/FUNCTION", help="Only of this function.")
+    ] = None,
+    status: Annotated[list[str] | None, typer.Option("--status", "-s", help="Only in this state; repeatable.")] = None,
+    since: Annotated[str, typer.Option("--since", help="How far back: 24h, 7d, or ISO 8601.")] = "24h",
+    until: Annotated[str | None, typer.Option("--until", help="Not newer than: 1h (ago), or ISO 8601.")] = None,
+    event: Annotated[str | None, typer.Option("--event", metavar="ID", help="What this event has started.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Runs, newest first."""
+    from stepwell.cli.console import hint, out, print_json, signs
+    from stepwell.cli.shapes import run_shape
+    from stepwell.cli.words import point_in_time, several
+
+    now = datetime.now(UTC)
+    begin = point_in_time(since, now=now, option="--since")
+    end = point_in_time(until, now=now, option="--until") if until else None
+    client = connect(stack)
+    if event is not None:
+        found = client.runs_of_event(event)
+    else:
+        # One more than is shown, to know whether there are more.
+        found = list(islice(client.runs(function=function, status=status, since=begin, until=end), limit + 1))
+    shown = found[:limit]
+    if as_json:
+        print_json([run_shape(run) for run in shown])
+        return
+    console = out()
+    if not shown:
+        hint(console, _nothing(function, status, since, event, bool(registered(client))))
+        return
+    console.print(_table(shown, now, signs(console)))
+    if len(found) > limit:
+        hint(console, f"There are more: --limit {limit * 5}, or narrow it down with --function and --status.")
+    else:
+        hint(console, several(len(shown), "run"))
+
+
+def _nothing(function: str | None, status: list[str] | None, since: str, event: str | None, has_functions: bool) -> str:
+    if not has_functions:
+        return "No app is registered here, so nothing can run yet. A deployment of a StepwellApp registers its app."
+    if event is not None:
+        return (
+            f"Event {event} has started nothing: either it matched no trigger (`stepwell functions` shows them), or it "
+            "has not been handled yet."
+        )
+    of = f" of {function}" if function else ""
+    state = f" {' or '.join(status)}" if status else ""
+    return (
+        f"No{state} runs{of} since {since}. Look further back with --since 7d, or start one: "
+        "stepwell send order/created '{...}'"
+    )
+
+
+def _table(runs: list[Run], now: datetime, signs: Signs) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    from stepwell.cli.console import RUN_STYLES, run_sign
+    from stepwell.cli.timeline.drawing import progress_words
+    from stepwell.cli.words import ago, cut, duration
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("status", no_wrap=True)
+    table.add_column("function", no_wrap=True)
+    table.add_column("run", no_wrap=True, style="dim")
+    table.add_column("accepted", no_wrap=True)
+    table.add_column("took", no_wrap=True, justify="right")
+    table.add_column("", overflow="ellipsis", no_wrap=True)
+    for run in runs:
+        style = RUN_STYLES[run.status]
+        took = "" if run.ended_at is None else duration((run.ended_at - run.created_at).total_seconds())
+        said = Text()
+        if run.error:
+            said = Text(cut(f"{run.error.type}: {run.error.message}", 60), style="red")
+        elif run.reason:
+            said = Text(cut(run.reason, 60), style="yellow")
+        elif run.progress:
+            said = Text(progress_words(run.progress), style="dim")
+        table.add_row(
+            Text(f"{run_sign(run.status, signs)} {run.status.value}", style=style),
+            Text(f"{run.app}/{run.function}"),
+            run.id,
+            ago(run.created_at, now),
+            took,
+            said,
+        )
+    return table
+
+
+@friendly
+def show(
+    run: RunId,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Also the traceback of its error.")] = False,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """One run: its event, its steps on a timeline, its result."""
+    from stepwell.cli.console import out, print_json
+    from stepwell.cli.shapes import whole_run_shape
+    from stepwell.cli.watching import portrait
+
+    found = connect(stack).run(run)
+    if as_json:
+        print_json(whole_run_shape(found))
+        return
+    console = out()
+    console.print(portrait(found, console, now=datetime.now(UTC), traceback=traceback))
+
+
+@friendly
+def watch(
+    run: RunId,
+    every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks.")] = 1.0,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", help="Stop watching after that long, such as 10m.")
+    ] = None,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow a run until it ends. Exit status 0 if it completed, else 1."""
+    from stepwell.cli.watching import follow
+    from stepwell.durations import seconds
+
+    allowed = seconds(timeout, what="--timeout") if timeout else None
+    follow(connect(stack), run, as_json=as_json, every=every, timeout=allowed)
+
+
+@friendly
+def cancel(
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="The ids of the runs.")],
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel runs: each stops before its next step. One that has ended stays as it is."""
+    from stepwell.cli.console import out, print_json, report, signs
+
+    client = connect(stack)
+    done = {each: client.cancel(each) for each in run}
+    if as_json:
+        print_json([{"run_id": each, "cancelled": cancelled} for each, cancelled in done.items()])
+        return
+    console = out()
+    for each, cancelled in done.items():
+        if cancelled:
+            report(console, signs(console).cancelled, "yellow", "cancelled", each)
+        else:
+            report(console, signs(console).dash, "dim", f"had already {client.run(each).status.value}:", each)
+
+
+@friendly
+def replay(
+    run: RunId,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the new run until it ends.")] = False,
+    stack: Stack = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a new run with the same event, on today's code. Nothing of the old one is reused."""
+    from stepwell.cli.console import hint, out, print_json, report, signs
+
+    client = connect(stack)
+    if client.run(run).parent_id is not None:
+        raise Trouble(
+            "not-replayable",
+            f"Run {run} belongs to a step of another run, {client.run(run).parent_id}: its result would reach nobody.",
+            "Replay that one.",
+        )
+    new = client.replay(run)
+    if watch:
+        from stepwell.cli.watching import follow
+
+        follow(client, new, as_json=as_json)
+    elif as_json:
+        print_json({"run_id": new, "replay_of": run})
+    else:
+        console = out()
+        report(console, signs(console).done, "green", "replaying", run, f"as {new}")
+        hint(console, f"  how it goes: stepwell runs watch {new}")

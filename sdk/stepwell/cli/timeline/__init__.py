@@ -1,0 +1,1 @@
+"""Timelines: runs as lanes, read from the table (`recorded`) or watched as they happen (`story`), drawn by `drawing`."""
