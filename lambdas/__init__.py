@@ -1,0 +1,1 @@
+"""The Lambda handlers: each wires the ports, calls the library and answers."""

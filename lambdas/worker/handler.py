@@ -1,0 +1,64 @@
+"""The worker Lambda: the only one that holds the user's code."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from stepwell.app import Stepwell
+from stepwell.client import Client
+from stepwell.engine.core import NoHooks, StepHooks
+from stepwell.engine.execution import Invocation, execute
+from stepwell.errors import InvalidOption
+from stepwell.ports import Ports
+from stepwell_lambdas.lazy import Handler, lazily, remaining
+
+logger = logging.getLogger("stepwell")
+
+
+def make_handler(
+    ports: Ports,
+    app: Stepwell,
+    hooks: StepHooks | None = None,
+    *,
+    end_process: Callable[[], None] = lambda: os._exit(1),
+) -> Handler:
+    """The handler over these ports, for this app.
+
+    `end_process` is called when a sync step ran past its time-out: its thread cannot be ended in any other way, and
+    Lambda would freeze it and let it go on in the next invocation.
+    """
+
+    def handler(event: Any, context: Any) -> dict[str, Any]:
+        if event.get("describe"):
+            return {"manifest": app.manifest()}
+        invocation = Invocation(context.aws_request_id, lambda: remaining(context))
+        outcome = execute(
+            ports, app.program, event["run"], event["epoch"], invocation, hooks or NoHooks(), end_process=end_process
+        )
+        return {"run": event["run"], "outcome": outcome}
+
+    return handler
+
+
+def load_app(path: str) -> Stepwell:
+    """The app at `module:name`. Raises InvalidOption saying what is wrong with the path."""
+    module, colon, name = path.partition(":")
+    if not colon:
+        raise InvalidOption(f"STEPWELL_APP is {path!r}; it must be 'module:app', such as 'shop.functions:app'.")
+    app = getattr(importlib.import_module(module), name, None)
+    if not isinstance(app, Stepwell):
+        raise InvalidOption(f"STEPWELL_APP is {path!r}, but {name!r} in {module!r} is not a Stepwell app.")
+    return app
+
+
+def _build() -> Handler:
+    app, ports = load_app(os.environ.get("STEPWELL_APP", "")), Ports.from_env()
+    app.bind(Client(ports, default_group=app.id))
+    return make_handler(ports, app)
+
+
+handler = lazily(_build)
