@@ -1,0 +1,1 @@
+"""An eight-step AI video pipeline, written with async functions."""

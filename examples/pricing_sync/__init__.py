@@ -1,0 +1,1 @@
+"""Ninety thousand prices pushed to a flaky API, one step a batch."""

@@ -1,0 +1,38 @@
+"""Ninety thousand prices go to an API that takes fifty at a time and may break down: one loop, one step a batch."""
+
+from math import ceil
+
+from stepwell import Backoff, Context, EventModel, Stepwell, idempotency_key, step
+
+from .fakes import price_api, price_list
+
+app = Stepwell("pricing")
+
+BATCH_SIZE = 50
+
+
+class PriceListPublished(EventModel, name="prices/published"):
+    version: str
+    skus: int
+
+
+@step(retries=8, backoff=Backoff("15s", factor=2, maximum="10m"))
+def push_batch(version: str, first: int, size: int) -> int:
+    """Push one page of the price list; how many prices changed."""
+    prices = price_list.page(version, first, size)
+    return price_api.update(prices, idempotency_key=idempotency_key())
+
+
+@app.function(on=PriceListPublished)
+def sync_prices(ctx: Context[PriceListPublished]) -> dict[str, int]:
+    published = ctx.event.data
+    batches = ceil(published.skus / BATCH_SIZE)
+
+    changed = 0
+    for batch in range(1, batches + 1):
+        first = (batch - 1) * BATCH_SIZE + 1
+        size = min(BATCH_SIZE, published.skus - first + 1)
+        changed += ctx.step.run(f"batch-{batch}", push_batch, published.version, first, size)
+        ctx.progress(batch, batches, f"{changed:,} prices changed")
+
+    return {"skus": published.skus, "batches": batches, "changed": changed}

@@ -1,0 +1,1 @@
+"""Recorded sermons become text that can be read along, and a library that can be searched."""
