@@ -1,0 +1,98 @@
+"""What the integration tests share: functions written once for both faces, and runs that must be there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+from stepwell import AsyncContext, Context, Run, Stepwell
+from stepwell.app import Function
+from stepwell.testing import DeadLetter, LocalStepwell
+from stepwell.testing.observations import Began, Wrote
+
+Body = Callable[[Any], Generator[Any, Any, Any]]
+"""A function that yields what it would await: `charge = yield ctx.step.run(charge_card)`."""
+
+
+def sync_face(body: Body) -> Callable[[Context[Any]], Any]:
+    """The body as a `def` function: what it yields is the value already."""
+
+    def function(ctx: Context[Any]) -> Any:
+        steps = body(ctx)
+        value = None
+        while True:
+            try:
+                value = steps.send(value)
+            except StopIteration as end:
+                return end.value
+
+    return function
+
+
+def async_face(body: Body) -> Callable[[AsyncContext[Any]], Any]:
+    """The body as an `async def` function: what it yields is awaited."""
+
+    async def function(ctx: AsyncContext[Any]) -> Any:
+        steps = body(ctx)
+        value: Any = None
+        error: BaseException | None = None
+        while True:
+            try:
+                waited = steps.throw(error) if error is not None else steps.send(value)
+            except StopIteration as end:
+                return end.value
+            value, error = None, None
+            try:
+                value = await waited if hasattr(waited, "__await__") else waited
+            except BaseException as raised:
+                error = raised
+
+    return function
+
+
+FACES = {"sync": sync_face, "async": async_face}
+
+
+class Declare(Protocol):
+    """Declares a body as a function of an app, in the face under test."""
+
+    def __call__(self, app: Stepwell, body: Body, *, on: Any = "go", id: str = "fn", **options: Any) -> Function: ...
+
+
+class Deploy(Protocol):
+    """Opens a local world with these apps for the rest of the test."""
+
+    def __call__(self, *apps: Stepwell, **options: Any) -> LocalStepwell: ...
+
+
+def run_of(local: LocalStepwell, event_id: str, function: str | None = None) -> Run:
+    """The run that an event started; there must be one."""
+    run = local.run(event_id, function=function)
+    assert run is not None, f"event {event_id} started no run"
+    return run
+
+
+def play(local: LocalStepwell, data: dict[str, Any] | None = None, *, event: str = "go", wait: str = "0s") -> Run:
+    """Send an event, let `wait` go by, and give the run it started."""
+    event_id = local.send(event, data)
+    local.advance(wait)
+    return run_of(local, event_id)
+
+
+def only_dead_letter(local: LocalStepwell) -> DeadLetter:
+    """The one message in the dead-letter queue."""
+    letters = local.dead_letters()
+    assert len(letters) == 1, letters
+    return letters[0]
+
+
+def invocations_of(local: LocalStepwell, run: Run) -> int:
+    """How many worker invocations the run took."""
+    return sum(1 for began in local.world.observations.of(Began) if began.by.run_id == run.id)
+
+
+def writes_to(local: LocalStepwell, run: Run, prefix: str) -> int:
+    """How many writes the items of a run under this sort key prefix took."""
+    return sum(
+        1 for write in local.world.observations.of(Wrote) if write.run_id == run.id and write.sk.startswith(prefix)
+    )

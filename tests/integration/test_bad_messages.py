@@ -1,0 +1,105 @@
+"""What is no event becomes a dead letter at once, with its reason, and harms none of its neighbours."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import boto3
+import pytest
+
+from stepwell import RunStatus, Stepwell
+from stepwell.testing import Fault, FaultKind, FaultPlan, LocalStepwell
+
+from .support import Deploy, only_dead_letter, run_of
+
+
+@pytest.fixture
+def local(app: Stepwell, deploy: Deploy) -> LocalStepwell:
+    app.function(on="go", id="fn")(lambda ctx: ctx.event.data)
+    return deploy(app)
+
+
+def put(local: LocalStepwell, *bodies: str) -> None:
+    entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
+    boto3.client("sqs").send_message_batch(QueueUrl=local.queue_url, Entries=entries)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "says"),
+    [
+        ("not json", "not-json", "not JSON"),
+        ("{", "not-json", "not JSON"),
+        ("[" * 100_000, "not-json", "not JSON"),
+        ("[]", "invalid-event", "not a list"),
+        ('"text"', "invalid-event", "not text"),
+        ("null", "invalid-event", "not null"),
+        ("{}", "invalid-event", "needs a name"),
+        ('{"name": "go"}', "invalid-event", "data must be a JSON object"),
+        ('{"name": "go", "data": [1]}', "invalid-event", "not a list"),
+        ('{"name": "go", "data": {}, "id": 5}', "invalid-event", "event id"),
+        ('{"name": "go", "data": {}, "ts": "soon"}', "invalid-event", "ISO 8601"),
+        ('{"name": "go now", "data": {}}', "invalid-event", "white space"),
+        ('{"stepwell": "explode"}', "invalid-event", "'explode'"),
+        ('{"stepwell": "look"}', "invalid-event", "not complete"),
+        ('{"stepwell": ["look"]}', "invalid-event", "['look']"),
+        ('{"requestContext": [], "requestPayload": {"run": "x"}}', "invalid-event", "not of a worker's"),
+        ('{"requestContext": {}, "requestPayload": {"other": 1}}', "invalid-event", "not of a worker's"),
+    ],
+)
+def test_what_is_no_event_is_a_dead_letter_with_its_reason(
+    local: LocalStepwell, body: str, code: str, says: str
+) -> None:
+    put(local, body)
+    local.run_until_idle()
+    letter = only_dead_letter(local)
+    assert (letter.code, letter.body) == (code, body)
+    assert says in letter.reason
+    local.advance("1d")
+    assert only_dead_letter(local).id == letter.id
+
+
+def test_the_neighbours_of_a_bad_message_run(local: LocalStepwell) -> None:
+    put(
+        local,
+        '{"name": "go", "data": {"n": 1}, "id": "one"}',
+        "not json",
+        '{"name": "", "data": {}}',
+        '{"name": "go", "data": {"n": 2}, "id": "two"}',
+    )
+    local.run_until_idle()
+    assert [run_of(local, event_id).result["n"] for event_id in ("one", "two")] == [1, 2]
+    assert len(local.dead_letters()) == 2
+    assert local.requests.invocations["consumer"] == 1
+
+
+@pytest.mark.parametrize("kind", [FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER, FaultKind.REFUSED])
+def test_a_record_the_orchestrator_could_not_store_comes_again_and_runs_once(
+    app: Stepwell, deploy: Deploy, kind: FaultKind
+) -> None:
+    runs: list[Any] = []
+    app.function(on="go", id="fn")(lambda ctx: runs.append(ctx.event.data["n"]))
+    fault = Fault(kind, operation="dynamodb.PutItem", occurrence=1, label="orchestrator")
+    local = deploy(app, plan=FaultPlan([fault]))
+    ids = local.client.send([{"name": "go", "data": {"n": n}} for n in range(3)])
+    local.advance("10m")
+    assert {run_of(local, event_id).status for event_id in ids} == {RunStatus.COMPLETED}
+    assert sorted(runs) == [0, 1, 2]
+    assert local.dead_letters() == []
+
+
+def test_a_dead_letter_that_cannot_be_moved_is_kept_in_the_queue_and_tried_again(app: Stepwell, deploy: Deploy) -> None:
+    app.function(on="go", id="fn")(lambda ctx: None)
+    fault = Fault(FaultKind.REFUSED, operation="sqs.SendMessage", label="consumer")
+    local = deploy(app, plan=FaultPlan([fault]))
+    put(local, "not json")
+    local.run_until_idle()
+    assert local.dead_letters() == []
+    local.advance("10m")
+    assert only_dead_letter(local).code == "not-json"
+
+
+def test_a_large_value_that_is_gone_from_s3_is_tried_again_and_ends_as_a_dead_letter(local: LocalStepwell) -> None:
+    put(local, json.dumps({"name": "go", "data_ref": "events/never/written"}))
+    local.advance("2d")
+    assert only_dead_letter(local).code == "too-many-receives"

@@ -1,0 +1,250 @@
+"""Waiting for an event."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from stepwell import Context, Event, EventModel, RunStatus, Stepwell
+
+from .support import Declare, Deploy, play, run_of
+
+
+class Paid(EventModel, name="order/paid"):
+    order_id: str
+    at: datetime | None = None
+
+
+def waiting(declare: Declare, app: Stepwell, **options: Any) -> None:
+    """A function that waits and returns what it got."""
+
+    def body(ctx: Any) -> Any:
+        given = {"event": "order/paid", "timeout": "3d", **options}
+        match = given.pop("match", None)
+        event = yield ctx.step.wait_for_event(
+            "paid", **given, match=match(ctx.event.data) if callable(match) else match
+        )
+        yield ctx.step.sleep("then", "1s")
+        return None if event is None else [event.id, event.name, event.data]
+
+    declare(app, body)
+
+
+def test_an_event_ends_the_wait_and_is_its_result(app: Stepwell, declare: Declare, deploy: Deploy) -> None:
+    waiting(declare, app)
+    local = deploy(app)
+    event_id = local.send("go")
+    local.advance("1h")
+    assert run_of(local, event_id).status == RunStatus.SUSPENDED
+    paid = local.send("order/paid", {"n": 1})
+    local.advance("2s")
+    run = run_of(local, event_id)
+    assert run.result == [paid, "order/paid", {"n": 1}]
+    assert run.steps["paid"].ended_at == run.steps["then"].started_at
+    assert local.run(paid) is None, "it started nothing"
+
+
+def test_out_of_time_the_wait_gives_none(app: Stepwell, declare: Declare, deploy: Deploy) -> None:
+    waiting(declare, app)
+    local = deploy(app)
+    event_id = local.send("go")
+    local.advance("3d")
+    local.advance("2s")
+    run = run_of(local, event_id)
+    assert (run.status, run.result, run.steps["paid"].status) == (RunStatus.COMPLETED, None, "timed_out")
+    local.send("order/paid")
+    local.advance("1h")
+    assert run_of(local, event_id).result is None
+
+
+def test_only_an_event_that_matches_by_value_counts(app: Stepwell, declare: Declare, deploy: Deploy) -> None:
+    waiting(declare, app, match=lambda data: {"data.order.id": data["id"], "tenant": "acme"})
+    local = deploy(app)
+    runs = {name: local.send("go", {"id": name}) for name in ("o-1", "o-2")}
+    local.run_until_idle()
+    local.send("order/paid", {"order": {"id": "o-1"}}, tenant="other")
+    local.send("order/paid", {"order": "o-1"}, tenant="acme")
+    local.send("order/other", {"order": {"id": "o-1"}}, tenant="acme")
+    local.run_until_idle()
+    right = local.send("order/paid", {"order": {"id": "o-1"}}, tenant="acme")
+    local.advance("2s")
+    assert run_of(local, runs["o-1"]).result[0] == right
+    assert run_of(local, runs["o-2"]).status == RunStatus.SUSPENDED
+
+
+@pytest.mark.parametrize("value", [7, 1.5, True, None, "ü#=*", ["a", 1], {"b": 1, "a": 2}, "x" * 3000])
+def test_a_match_compares_values_of_any_kind(app: Stepwell, deploy: Deploy, value: Any) -> None:
+    @app.function(on="go")
+    def fn(ctx: Context[Any]) -> Any:
+        event = ctx.step.wait_for_event("paid", event="order/paid", timeout="1d", match={"data.value": value})
+        return event.data["right"] if event else None
+
+    local = deploy(app)
+    event_id = local.send("go")
+    local.run_until_idle()
+    local.send("order/paid", {"value": "something else", "right": False})
+    local.run_until_idle()
+    local.send("order/paid", {"value": value, "right": True})
+    local.run_until_idle()
+    assert run_of(local, event_id).result is True
+
+
+def test_a_condition_sees_the_incoming_event_and_the_runs_own(app: Stepwell, declare: Declare, deploy: Deploy) -> None:
+    waiting(declare, app, where="async.data.amount >= event.data.amount && async.name == 'order/paid'")
+    local = deploy(app)
+    event_id = local.send("go", {"amount": 10})
+    local.run_until_idle()
+    for amount in (9, None, "10"):
+        local.send("order/paid", {"amount": amount})
+    local.run_until_idle()
+    assert run_of(local, event_id).status == RunStatus.SUSPENDED
+    local.send("order/paid", {"amount": 10})
+    local.advance("2s")
+    assert run_of(local, event_id).result[2] == {"amount": 10}
+
+
+def test_a_typed_wait_gives_a_typed_event(app: Stepwell, declare: Declare, deploy: Deploy) -> None:
+    seen: list[Event[Any]] = []
+
+    def body(ctx: Any) -> Any:
+        seen.append((yield ctx.step.wait_for_event("paid", event=Paid, timeout="1d")))
+
+    declare(app, body)
+    local = deploy(app)
+    local.send("go")
+    local.run_until_idle()
+    paid = Paid(order_id="o-1", at=local.now())
+    local.send(paid)
+    local.run_until_idle()
+    assert seen[0].data == paid
+
+
+def test_an_event_from_before_the_wait_does_not_count_unless_asked_for(
+    app: Stepwell, declare: Declare, deploy: Deploy
+) -> None:
+    def body(ctx: Any) -> Any:
+        yield ctx.step.sleep("busy", "1h")
+        found = {}
+        for since in (None, "run_start"):
+            event = yield ctx.step.wait_for_event(
+                f"paid-{since}", event="order/paid", timeout="10m", match={"data.id": 1}, since=since
+            )
+            found[str(since)] = event and event.data["n"]
+        return found
+
+    declare(app, body)
+    local = deploy(app)
+    local.send("order/paid", {"id": 1, "n": "before the run"})
+    local.advance("1m")
+    event_id = local.send("go")
+    local.advance("1m")
+    local.send("order/paid", {"id": 2, "n": "another order"})
+    local.send("order/paid", {"id": 1, "n": "while busy"})
+    local.advance("2h")
+    assert run_of(local, event_id).result == {"None": None, "run_start": "while busy"}
+
+
+def test_since_run_start_finds_events_that_started_runs_of_their_own(
+    app: Stepwell, declare: Declare, deploy: Deploy
+) -> None:
+    app.function(on="order/paid", id="other")(lambda ctx: None)
+
+    def body(ctx: Any) -> Any:
+        yield ctx.step.sleep("busy", "1h")
+        event = yield ctx.step.wait_for_event("paid", event="order/paid", timeout="1h", since="run_start")
+        return event and event.id
+
+    declare(app, body)
+    local = deploy(app)
+    event_id = local.send("go")
+    local.advance("10m")
+    paid = local.send("order/paid")
+    chosen = local.send("order/paid", id="p-2")
+    local.advance("3h")
+    assert run_of(local, event_id).result in (paid, chosen)
+    again = local.send("go")
+    local.advance("10m")
+    chosen = local.send("order/paid", id="p-3")
+    local.advance("3h")
+    assert run_of(local, again).result == chosen
+
+
+def test_one_event_wakes_every_run_that_waits_for_it(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwell.engine.accept.PER_MESSAGE", 4)  # wider than one message handles
+
+    @app.function(on="go")
+    def fn(ctx: Context[Any]) -> bool:
+        return ctx.step.wait_for_event("opened", event="shop/opened", timeout="1d") is not None
+
+    local = deploy(app)
+    sent = local.client.send([{"name": "go", "data": {"n": n}} for n in range(10)])
+    local.run_until_idle()
+    local.send("shop/opened", {"pad": "x" * 100})
+    local.run_until_idle()
+    assert {run_of(local, event_id).result for event_id in sent} == {True}
+
+
+def test_the_first_of_two_events_counts_and_a_duplicate_is_none(
+    app: Stepwell, declare: Declare, deploy: Deploy
+) -> None:
+    def body(ctx: Any) -> Any:
+        found = []
+        for _ in range(2):
+            event = yield ctx.step.wait_for_event("paid", event="order/paid", timeout="1h")
+            found.append(event and event.data["n"])
+            yield ctx.step.sleep("pack", "1s")
+        return found
+
+    declare(app, body)
+    local = deploy(app)
+    event_id = local.send("go")
+    local.run_until_idle()
+    for n in (1, 1):
+        local.send("order/paid", {"n": n}, id=f"p-{n}")
+        local.advance("1m")
+    assert run_of(local, event_id).status == RunStatus.SUSPENDED, "the same event again is no second payment"
+    local.send("order/paid", {"n": 2}, id="p-2")
+    local.advance("2s")
+    assert run_of(local, event_id).result == [1, 2]
+
+
+def test_an_event_that_starts_a_function_can_end_a_wait_as_well(app: Stepwell, deploy: Deploy) -> None:
+    @app.function(on="tick")
+    def fn(ctx: Context[Any]) -> Any:
+        event = ctx.step.wait_for_event("next", event="tick", timeout="1h")
+        return event and event.data["n"]
+
+    local = deploy(app)
+    first = local.send("tick", {"n": 1})
+    local.advance("1m")
+    assert run_of(local, first).status == RunStatus.SUSPENDED, "its own event is not the next one"
+    local.send("tick", {"n": 2})
+    local.run_until_idle()
+    assert run_of(local, first).result == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"where": "async.data.("}, "where"),
+        ({"since": "yesterday"}, "run_start"),
+        ({"match": ["data.id"]}, "match"),
+        ({"timeout": "2000d"}, "timeout"),
+        ({"event": 7}, "event"),
+    ],
+)
+def test_options_that_make_no_sense_fail_the_run_saying_so(
+    app: Stepwell, deploy: Deploy, options: dict[str, Any], word: str
+) -> None:
+    @app.function(on="go")
+    def fn(ctx: Context[Any]) -> None:
+        ctx.step.wait_for_event("paid", **{"event": "order/paid", "timeout": timedelta(1), **options})
+
+    run = play(deploy(app))
+    assert run.error is not None
+    assert run.error.type == "InvalidOption"
+    assert word in run.error.message
