@@ -1,0 +1,40 @@
+"""Every scenario, with faults at every call to AWS.
+
+Each call is cut before and after its effect, throttled, and made to lose its answer; batches are refused in part. The
+two longer outages (an SDK that gives up) are shared out among the scenarios; `TEST_SWEEP=full` tries them all
+everywhere. The scenarios stand in several modules, because a module is what one worker of the test run takes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from stepwell.testing import FaultKind, crash_sweep
+from tests.crash.scenarios import SCENARIOS, Scenario
+
+Record = Callable[[str, Any], None]
+
+OUTAGES = (FaultKind.REFUSED, FaultKind.UNKNOWN)
+FULL = os.environ.get("TEST_SWEEP") == "full"
+
+
+def kinds(number: int) -> list[FaultKind]:
+    """The faults that a scenario is put through."""
+    return [kind for kind in FaultKind if FULL or kind not in OUTAGES or kind is OUTAGES[number % len(OUTAGES)]]
+
+
+def sweep(make: Callable[[], Scenario], record: Record) -> None:
+    """Crash a scenario everywhere, and record how many fault points there were."""
+    scenario = make()
+    points = crash_sweep(
+        scenario.everything(),
+        scenario.event,
+        check=scenario.check,
+        play=scenario.play,
+        function=scenario.function,
+        kinds=kinds(SCENARIOS.index(make)),
+    )
+    record("fault_points", points)
+    assert points > 30
