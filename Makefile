@@ -54,9 +54,9 @@ demo: $(VENV)/.installed-demo
 
 # One module or class stays in one process (loadscope), so that servers started for a module are started once.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --ignore tests/e2e $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope $(ARGS)
 
-# A real `cdk deploy` to an emulator on loopback: minutes, and Node.js, which comes with pip.
+# Only the real `cdk deploy` to an emulator on loopback. Node.js comes with pip.
 e2e: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
 

@@ -43,7 +43,7 @@ class CdkCli:
             "PATH": path,
             "CDK_DISABLE_CLI_TELEMETRY": "1",
         }
-        self._command = _installed(self._environment)
+        self._command = installed()
 
     def run(self, *arguments: str, app: str | None = None, context: Mapping[str, str] | None = None) -> Done:
         """Run a command at the root of the repository, on the root app unless another is given."""
@@ -73,24 +73,15 @@ class CdkCli:
         return found
 
 
-def _installed(environment: Mapping[str, str]) -> Path:
+def installed() -> Path:
+    """The command, after installing it if it is not there. From the outside world: so before anything leads to the emulator,
+    whose certificate authority is not the one that npm's registry is trusted by."""
     command = HOME / "node_modules" / ".bin" / "cdk"
     package = HOME / "node_modules" / "aws-cdk" / "package.json"
     if not package.exists() or json.loads(package.read_text(encoding="utf-8"))["version"] != VERSION:
         HOME.mkdir(parents=True, exist_ok=True)
         npm = NODE_HOME / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        install = [str(NODE_HOME / "bin" / "node"), str(npm), "install", "--prefix", str(HOME), f"aws-cdk@{VERSION}"]
         options = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
-        subprocess.run(
-            [
-                str(NODE_HOME / "bin" / "node"),
-                str(npm),
-                "install",
-                "--prefix",
-                str(HOME),
-                *options,
-                f"aws-cdk@{VERSION}",
-            ],
-            env=dict(environment),
-            check=True,
-        )
+        subprocess.run([*install, *options], check=True)
     return command

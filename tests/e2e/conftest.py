@@ -13,7 +13,7 @@ import pytest
 
 from stepwell import Client, Run
 
-from . import emulator
+from . import cdk_cli, emulator
 from .cdk_cli import CdkCli
 
 CONTEXT = {"python": "local", "examples": "orders,pricing_sync,debate"}
@@ -72,6 +72,7 @@ class Cloud:
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """An account into which the root app and the probe app are deployed. Environment variables lead there."""
+    cdk_cli.installed()
     home, work = tmp_path_factory.mktemp("emulator"), tmp_path_factory.mktemp("deployment")
     with emulator.running(home) as running, pytest.MonkeyPatch.context() as patch:
         for name, value in running.environment.items():

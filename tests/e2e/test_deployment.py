@@ -42,147 +42,162 @@ def changed_probe(cloud: Cloud, name: str, old: str, new: str) -> Path:
     return copy
 
 
-class TestRootApp:
-    def test_one_command_deploys_everything_into_an_empty_account(self, cloud: Cloud) -> None:
-        outputs = cloud.outputs["stepwell"]
-        assert {"QueueUrl", "DeadLetterQueueUrl", "TableName", "BucketName", "OrchestratorName"} <= set(outputs)
-        workers = {name for name in outputs if "WorkerName" in name}
-        assert len(workers) == 3  # one for each example app
+# ---- the root app ----------------------------------------------------------------------------------------------------
 
-    def test_a_plain_message_on_the_main_queue_becomes_a_run(self, cloud: Cloud) -> None:
-        message = {"name": "order/created", "id": "plain-1", "data": ORDER}
-        queue = cloud.outputs["stepwell"]["QueueUrl"]
-        cloud.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(message))
 
-        def charged() -> bool:
-            runs = cloud.client.runs_of_event("plain-1")
-            return bool(runs) and "charge_card" in runs[0].steps and runs[0].status is RunStatus.SUSPENDED
+def test_one_command_deploys_everything_into_an_empty_account(cloud: Cloud) -> None:
+    outputs = cloud.outputs["stepwell"]
+    assert {"QueueUrl", "DeadLetterQueueUrl", "TableName", "BucketName", "OrchestratorName"} <= set(outputs)
+    workers = {name for name in outputs if "WorkerName" in name}
+    assert len(workers) == 3  # one for each example app
 
-        eventually(charged, "the order is charged and waits for its shipping")
-        (run,) = cloud.client.runs_of_event("plain-1")
-        assert run.steps["charge_card"].status == "completed"
-        assert cloud.client.cancel(run.id)
+
+def test_a_plain_message_on_the_main_queue_becomes_a_run(cloud: Cloud) -> None:
+    message = {"name": "order/created", "id": "plain-1", "data": ORDER}
+    queue = cloud.outputs["stepwell"]["QueueUrl"]
+    cloud.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(message))
+
+    def charged() -> bool:
+        runs = cloud.client.runs_of_event("plain-1")
+        return bool(runs) and "charge_card" in runs[0].steps and runs[0].status is RunStatus.SUSPENDED
+
+    eventually(charged, "the order is charged and waits for its shipping")
+    (run,) = cloud.client.runs_of_event("plain-1")
+    assert run.steps["charge_card"].status == "completed"
+    assert cloud.client.cancel(run.id)
 
 
 @pytest.fixture(scope="module")
-def _probe(cloud: Cloud) -> None:
+def probe(cloud: Cloud) -> Cloud:
+    """The account with the probe deployed as well."""
     deploy_probe(cloud, PROBE)
+    return cloud
 
 
-@pytest.mark.usefixtures("_probe")
-class TestUsersOwnApp:
-    """An app of one's own in a second stack, on the platform that is there."""
-
-    def test_events_sent_by_a_client_run(self, cloud: Cloud) -> None:
-        events = cloud.client.send([{"name": "probe/hello", "data": {"name": name}} for name in ("Ada", "Grace")])
-        assert [cloud.ended(event, "greet").result for event in events] == ["hello, Ada", "hello, Grace"]
-
-    def test_events_sent_by_the_command_run(self, cloud: Cloud) -> None:
-        command = [sys.executable, "-m", "stepwell.cli", "send", "probe/hello", '{"name": "Edsger"}', "--json"]
-        sent = subprocess.run([*command, "--stack", "stepwell"], capture_output=True, text=True, check=False)
-        assert sent.returncode == 0, sent.stderr
-        assert cloud.ended(json.loads(sent.stdout)["id"], "greet").result == "hello, Edsger"
-
-    def test_a_sleep_of_two_seconds_ends_by_itself(self, cloud: Cloud) -> None:
-        run = cloud.ended(cloud.client.send("probe/nap", {}), "nap")
-        assert run.result == "rested"
-        assert run.started_at is not None
-        assert run.ended_at is not None
-        assert 2 <= (run.ended_at - run.started_at).total_seconds() < 30
-
-    def test_a_run_goes_on_where_its_worker_died(self, cloud: Cloud) -> None:
-        marker = cloud.work / "died"
-        run = cloud.ended(cloud.client.send("probe/crash", {"marker": str(marker)}), "crash")
-        assert marker.exists()  # so the worker did die
-        process, survived = run.result
-        assert survived == "survived"
-        assert run.steps["first"].attempts == 1  # what was recorded before the crash did not run again
-        assert process
-
-    def test_a_workers_role_refuses_what_its_code_never_does(self, cloud: Cloud) -> None:
-        other = cloud.outputs["stepwell"]["OrchestratorName"]
-        run = cloud.ended(cloud.client.send("probe/trespass", {"other": other}), "trespasser")
-        assert run.status is RunStatus.COMPLETED, run.error
-        refusals = {name: "Denied" in code or code == "403" for name, code in run.result.items()}
-        assert refusals == dict.fromkeys(refusals, True), run.result
-
-    def test_the_doctor_finds_nothing_but_what_the_emulator_leaves_out(self, cloud: Cloud) -> None:
-        """It applies no time to live from a template, and keeps no metrics of scheduled invocations."""
-        told: dict[str, Any] = json.loads(CliRunner().invoke(cli, ["doctor", "--stack", "stepwell", "--json"]).stdout)
-        found = {each["check"] for each in told["findings"] if each["level"] in ("problem", "unknown")}
-        assert found == {"table", "sweeps"}, told
-        registered = [each for each in told["findings"] if each["check"] == "registration"]
-        assert [each["level"] for each in registered] == ["ok"] * 4  # three examples, and the probe in its own stack
-
-    def test_a_message_nobody_can_handle_lies_in_the_dead_letters_with_its_reason(self, cloud: Cloud) -> None:
-        cloud.sqs.send_message(QueueUrl=cloud.outputs["stepwell"]["QueueUrl"], MessageBody="not json at all")
-        (letter,) = eventually(lambda: list(cloud.client.dead_letters()), "the message is a dead letter")
-        assert (letter.body, letter.code) == ("not json at all", "not-json")
-
-        # Sent back to the main queue it is tried again, and ends here again: nothing is lost and nothing goes round.
-        assert cloud.client.redrive(letter.id) == 1
-        (again,) = eventually(lambda: list(cloud.client.dead_letters()), "it is a dead letter again")
-        assert again.body == "not json at all"
-        assert again.id != letter.id
-
-    def test_a_redriven_event_runs(self, cloud: Cloud) -> None:
-        """As after an outage: the event failed ten times, lies in the dead letters, and is sent back."""
-        lost = {"name": "probe/hello", "id": "lost-1", "data": {"name": "Lazarus"}}
-        cloud.sqs.send_message(QueueUrl=cloud.outputs["stepwell"]["DeadLetterQueueUrl"], MessageBody=json.dumps(lost))
-        cloud.client.redrive()
-        assert cloud.ended("lost-1", "greet").result == "hello, Lazarus"
-
-    def test_new_code_does_not_disturb_a_run_that_is_under_way(self, cloud: Cloud) -> None:
-        event = cloud.client.send("probe/upgrade", {})
-
-        def waiting() -> bool:
-            runs = cloud.client.runs_of_event(event)
-            return bool(runs) and runs[0].status is RunStatus.SUSPENDED
-
-        eventually(waiting, "the run waits")
-        deploy_probe(cloud, changed_probe(cloud, "two", 'VERSION = "one"', 'VERSION = "two"'), "--exclusively")
-        cloud.client.send("probe/go", {})
-        assert cloud.ended(event, "upgrade").result == ["one", "two"]
-
-    def test_code_that_cannot_be_imported_fails_the_deployment_with_its_traceback(self, cloud: Cloud) -> None:
-        broken = changed_probe(cloud, "broken", "import boto3\n", "import boto3\nimport a_module_that_is_not_there\n")
-        context = {**CONTEXT, "code": str(broken)}
-        options = ["--exclusively", "--require-approval", "never"]
-        done = cloud.cdk.run("deploy", "probe", *options, app=PROBE_APP, context=context)
-        assert done.code != 0
-        assert "a_module_that_is_not_there" in done.output
-        assert "probe.py" in done.output
-
-        event = cloud.client.send("probe/hello", {"name": "still"})
-        assert cloud.ended(event, "greet").result == "hello, still"  # the version before was put back
+# ---- an app of one's own in a second stack, on the platform that is there --------------------------------------------
 
 
-@pytest.mark.usefixtures("_probe")
-class TestDestroy:
-    def test_an_app_that_is_destroyed_is_forgotten_and_its_runs_stay(self, cloud: Cloud) -> None:
-        event = cloud.client.send("probe/hello", {"name": "last"})
-        run = cloud.ended(event, "greet")
-        done = cloud.cdk.run("destroy", "probe", "--force", app=PROBE_APP, context={**CONTEXT, "code": str(PROBE)})
-        assert done.code == 0, done.output
-        unheard = cloud.client.send("probe/hello", {"name": "nobody"})
-        eventually(lambda: [e for e in cloud.client.events() if e.id == unheard], "the event is recorded")
-        assert cloud.client.runs_of_event(unheard) == []
-        assert cloud.client.run(run.id).result == "hello, last"
+def test_events_sent_by_a_client_run(probe: Cloud) -> None:
+    events = probe.client.send([{"name": "probe/hello", "data": {"name": name}} for name in ("Ada", "Grace")])
+    assert [probe.ended(event, "greet").result for event in events] == ["hello, Ada", "hello, Grace"]
 
-    def test_destroying_the_platform_leaves_only_what_is_retained(self, cloud: Cloud) -> None:
-        done = cloud.cdk.run("destroy", "stepwell", "--force", context=CONTEXT)
-        assert done.code == 0, done.output
-        session = cloud.session
-        outputs = cloud.outputs["stepwell"]
-        assert session.client("lambda").list_functions()["Functions"] == []
-        assert session.client("lambda").list_event_source_mappings()["EventSourceMappings"] == []
-        assert session.client("events").list_rules()["Rules"] == []
-        assert session.client("logs").describe_log_groups()["logGroups"] == []
-        assert session.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
-        roles = [role["RoleName"] for role in session.client("iam").list_roles()["Roles"]]
-        assert [name for name in roles if name.startswith(("stepwell-", "probe-"))] == []
 
-        assert outputs["TableName"] in session.client("dynamodb").list_tables()["TableNames"]
-        assert outputs["BucketName"] in [bucket["Name"] for bucket in session.client("s3").list_buckets()["Buckets"]]
-        kept = set(session.client("sqs").list_queues()["QueueUrls"])
-        assert kept == {outputs["QueueUrl"], outputs["DeadLetterQueueUrl"]}
+def test_events_sent_by_the_command_run(probe: Cloud) -> None:
+    command = [sys.executable, "-m", "stepwell.cli", "send", "probe/hello", '{"name": "Edsger"}', "--json"]
+    sent = subprocess.run([*command, "--stack", "stepwell"], capture_output=True, text=True, check=False)
+    assert sent.returncode == 0, sent.stderr
+    assert probe.ended(json.loads(sent.stdout)["id"], "greet").result == "hello, Edsger"
+
+
+def test_a_sleep_of_two_seconds_ends_by_itself(probe: Cloud) -> None:
+    run = probe.ended(probe.client.send("probe/nap", {}), "nap")
+    assert run.result == "rested"
+    assert run.started_at is not None
+    assert run.ended_at is not None
+    assert 2 <= (run.ended_at - run.started_at).total_seconds() < 30
+
+
+def test_a_run_goes_on_where_its_worker_died(probe: Cloud) -> None:
+    marker = probe.work / "died"
+    run = probe.ended(probe.client.send("probe/crash", {"marker": str(marker)}), "crash")
+    assert marker.exists()  # so the worker did die
+    process, survived = run.result
+    assert survived == "survived"
+    assert run.steps["first"].attempts == 1  # what was recorded before the crash did not run again
+    assert process
+
+
+def test_a_workers_role_refuses_what_its_code_never_does(probe: Cloud) -> None:
+    other = probe.outputs["stepwell"]["OrchestratorName"]
+    run = probe.ended(probe.client.send("probe/trespass", {"other": other}), "trespasser")
+    assert run.status is RunStatus.COMPLETED, run.error
+    refusals = {name: "Denied" in code or code == "403" for name, code in run.result.items()}
+    assert refusals == dict.fromkeys(refusals, True), run.result
+
+
+def test_the_doctor_finds_nothing_but_what_the_emulator_leaves_out(probe: Cloud) -> None:
+    """It applies no time to live from a template, and keeps no metrics of scheduled invocations."""
+    told: dict[str, Any] = json.loads(CliRunner().invoke(cli, ["doctor", "--stack", "stepwell", "--json"]).stdout)
+    found = {each["check"] for each in told["findings"] if each["level"] in ("problem", "unknown")}
+    assert found == {"table", "sweeps"}, told
+    registered = [each for each in told["findings"] if each["check"] == "registration"]
+    assert [each["level"] for each in registered] == ["ok"] * 4  # three examples, and the probe in its own stack
+
+
+def test_a_message_nobody_can_handle_lies_in_the_dead_letters_with_its_reason(probe: Cloud) -> None:
+    probe.sqs.send_message(QueueUrl=probe.outputs["stepwell"]["QueueUrl"], MessageBody="not json at all")
+    (letter,) = eventually(lambda: list(probe.client.dead_letters()), "the message is a dead letter")
+    assert (letter.body, letter.code) == ("not json at all", "not-json")
+
+    # Sent back to the main queue it is tried again, and ends here again: nothing is lost and nothing goes round.
+    assert probe.client.redrive(letter.id) == 1
+    (again,) = eventually(lambda: list(probe.client.dead_letters()), "it is a dead letter again")
+    assert again.body == "not json at all"
+    assert again.id != letter.id
+
+
+def test_a_redriven_event_runs(probe: Cloud) -> None:
+    """As after an outage: the event failed ten times, lies in the dead letters, and is sent back."""
+    lost = {"name": "probe/hello", "id": "lost-1", "data": {"name": "Lazarus"}}
+    probe.sqs.send_message(QueueUrl=probe.outputs["stepwell"]["DeadLetterQueueUrl"], MessageBody=json.dumps(lost))
+    probe.client.redrive()
+    assert probe.ended("lost-1", "greet").result == "hello, Lazarus"
+
+
+def test_new_code_does_not_disturb_a_run_that_is_under_way(probe: Cloud) -> None:
+    event = probe.client.send("probe/upgrade", {})
+
+    def waiting() -> bool:
+        runs = probe.client.runs_of_event(event)
+        return bool(runs) and runs[0].status is RunStatus.SUSPENDED
+
+    eventually(waiting, "the run waits")
+    deploy_probe(probe, changed_probe(probe, "two", 'VERSION = "one"', 'VERSION = "two"'), "--exclusively")
+    probe.client.send("probe/go", {})
+    assert probe.ended(event, "upgrade").result == ["one", "two"]
+
+
+def test_code_that_cannot_be_imported_fails_the_deployment_with_its_traceback(probe: Cloud) -> None:
+    broken = changed_probe(probe, "broken", "import boto3\n", "import boto3\nimport a_module_that_is_not_there\n")
+    context = {**CONTEXT, "code": str(broken)}
+    options = ["--exclusively", "--require-approval", "never"]
+    done = probe.cdk.run("deploy", "probe", *options, app=PROBE_APP, context=context)
+    assert done.code != 0
+    assert "a_module_that_is_not_there" in done.output
+    assert "probe.py" in done.output
+
+    event = probe.client.send("probe/hello", {"name": "still"})
+    assert probe.ended(event, "greet").result == "hello, still"  # the version before was put back
+
+
+# ---- the end of a deployment -----------------------------------------------------------------------------------------
+
+
+def test_an_app_that_is_destroyed_is_forgotten_and_its_runs_stay(probe: Cloud) -> None:
+    event = probe.client.send("probe/hello", {"name": "last"})
+    run = probe.ended(event, "greet")
+    done = probe.cdk.run("destroy", "probe", "--force", app=PROBE_APP, context={**CONTEXT, "code": str(PROBE)})
+    assert done.code == 0, done.output
+    unheard = probe.client.send("probe/hello", {"name": "nobody"})
+    eventually(lambda: [e for e in probe.client.events() if e.id == unheard], "the event is recorded")
+    assert probe.client.runs_of_event(unheard) == []
+    assert probe.client.run(run.id).result == "hello, last"
+
+
+def test_destroying_the_platform_leaves_only_what_is_retained(probe: Cloud) -> None:
+    done = probe.cdk.run("destroy", "stepwell", "--force", context=CONTEXT)
+    assert done.code == 0, done.output
+    session = probe.session
+    outputs = probe.outputs["stepwell"]
+    assert session.client("lambda").list_functions()["Functions"] == []
+    assert session.client("lambda").list_event_source_mappings()["EventSourceMappings"] == []
+    assert session.client("events").list_rules()["Rules"] == []
+    assert session.client("logs").describe_log_groups()["logGroups"] == []
+    assert session.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
+    roles = [role["RoleName"] for role in session.client("iam").list_roles()["Roles"]]
+    assert [name for name in roles if name.startswith(("stepwell-", "probe-"))] == []
+
+    assert outputs["TableName"] in session.client("dynamodb").list_tables()["TableNames"]
+    assert outputs["BucketName"] in [bucket["Name"] for bucket in session.client("s3").list_buckets()["Buckets"]]
+    kept = set(session.client("sqs").list_queues()["QueueUrls"])
+    assert kept == {outputs["QueueUrl"], outputs["DeadLetterQueueUrl"]}
