@@ -38,6 +38,9 @@ from stepwell.views import Run, view
 OUTPUTS = {"QueueUrl": "queue_url", "DeadLetterQueueUrl": "dlq_url", "TableName": "table", "BucketName": "bucket"}
 """The stack outputs a client needs, and what they are."""
 
+SKEW = 300_000
+"""Milliseconds by which the clock of whoever sent an event may be ahead: nothing may be missing from a list for that."""
+
 
 class Client:
     """A client of one Stepwell.
@@ -355,7 +358,7 @@ class Client:
         first = min((app.since for app in apps.values()), default=now) - 86_400_000
         begin = first if since is None else max(first, millis(_aware(since)))
         return max(begin, now - round(self._ports.config.retention * 1000) - 366 * 86_400_000), (
-            now + 1000 if until is None else millis(_aware(until))
+            now + SKEW if until is None else millis(_aware(until))
         )
 
 
