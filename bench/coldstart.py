@@ -51,7 +51,7 @@ config = Config("table", "queue", region="us-east-1", endpoint_url="http://127.0
 ports = Ports.build(session, config)
 times = {{"import": imported - began}}
 before = time.process_time()
-for name, client in (("first", ports.store.table._client), ("second", ports.queue.client)):
+for name, client in (("first", ports.store.table.client), ("second", ports.queue.client)):
     client()
     now = time.process_time()
     times[name], before = now - before, now

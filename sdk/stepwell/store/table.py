@@ -54,12 +54,12 @@ class Table:
     """One table. Every write says on what it depends; a refused one raises Lost with the winner."""
 
     def __init__(self, client: Callable[[], Any], name: str) -> None:
-        self._client = client
+        self.client = client
         self.name = name
 
     def get(self, pk: str, sk: str, *, consistent: bool = True) -> Item | None:
         """One item; strongly consistent unless told otherwise."""
-        answer = self._client().get_item(
+        answer = self.client().get_item(
             TableName=self.name, Key={"pk": {"S": pk}, "sk": {"S": sk}}, ConsistentRead=consistent
         )
         found = answer.get("Item")
@@ -68,7 +68,7 @@ class Table:
     def put(self, item: Item, *, if_: str | None = None, values: Mapping[str, Any] | None = None) -> None:
         """Replace the item. Atomic; raises Lost if the condition does not hold."""
         request: dict[str, Any] = {"TableName": self.name, "Item": marshal(item)}
-        self._write(self._client().put_item, request, if_, values)
+        self._write(self.client().put_item, request, if_, values)
 
     def update(
         self,
@@ -84,40 +84,35 @@ class Table:
     ) -> Item:
         """Change attributes of an item and give back the whole of it as it is now.
 
-        Atomic; raises Lost if the condition does not hold. A `set_` value may be an `Add`.
+        Atomic; raises Lost if the condition does not hold.
         """
-        names: dict[str, str] = {}
-        given: dict[str, Any] = dict(values or {})
-        clauses = []
-        for keyword, changes in (("SET", set_), ("ADD", add)):
-            parts = []
-            for attribute, value in (changes or {}).items():
-                names["#" + attribute] = attribute
-                given[":s_" + attribute] = value
-                parts.append(f"#{attribute} {'=' if keyword == 'SET' else ''} :s_{attribute}")
-            if parts:
-                clauses.append(f"{keyword} {', '.join(parts)}")
-        if remove:
-            names.update({"#" + attribute: attribute for attribute in remove})
-            clauses.append("REMOVE " + ", ".join("#" + attribute for attribute in remove))
+        expression, names, changed = update_parts(set_ or {}, remove, add or {})
+        given = {**(values or {}), **changed}
         request: dict[str, Any] = {
             "TableName": self.name,
             "Key": {"pk": {"S": pk}, "sk": {"S": sk}},
-            "UpdateExpression": " ".join(clauses),
+            "UpdateExpression": expression,
             "ReturnValues": returning,
         }
-        answer = self._write(self._client().update_item, request, if_, given, names)
+        answer = self._write(self.client().update_item, request, if_, given, names)
         return unmarshal(answer.get("Attributes", {}))
 
     def delete(self, pk: str, sk: str) -> None:
         """Remove the item if it is there."""
-        self._client().delete_item(TableName=self.name, Key={"pk": {"S": pk}, "sk": {"S": sk}})
+        self.client().delete_item(TableName=self.name, Key={"pk": {"S": pk}, "sk": {"S": sk}})
 
     def query(
-        self, pk: str, *, prefix: str | None = None, between: tuple[str, str] | None = None, consistent: bool = True
+        self,
+        pk: str,
+        *,
+        prefix: str | None = None,
+        between: tuple[str, str] | None = None,
+        consistent: bool = True,
+        page: int | None = None,
     ) -> Iterator[Item]:
-        """The items of a partition in the order of their sort keys, page by page (1 MB each)."""
-        yield from self._query("pk", "sk", pk, prefix, between, None, False, ConsistentRead=consistent)
+        """The items of a partition in the order of their sort keys, page by page (1 MB each, or `page` items)."""
+        more = {"ConsistentRead": consistent} | ({"Limit": page} if page else {})
+        yield from self._query("pk", "sk", pk, prefix, between, None, False, **more)
 
     def query_index(
         self, pk: str, *, between: tuple[str, str] | None = None, newest_first: bool = False
@@ -131,7 +126,7 @@ class Table:
         rest = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in dict.fromkeys(keys)]
         while rest:
             asked, rest = rest[:100], rest[100:]
-            answer = self._client().batch_get_item(RequestItems={self.name: {"Keys": asked, "ConsistentRead": True}})
+            answer = self.client().batch_get_item(RequestItems={self.name: {"Keys": asked, "ConsistentRead": True}})
             found += [unmarshal(item) for item in answer["Responses"].get(self.name, [])]
             rest += answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
         return found
@@ -168,7 +163,7 @@ class Table:
         if index:
             request["IndexName"] = index
         while True:
-            page = self._client().query(**request)
+            page = self.client().query(**request)
             for item in page["Items"]:
                 yield unmarshal(item)
             if not page.get("LastEvaluatedKey"):
@@ -187,13 +182,13 @@ class Table:
         if condition:
             request["ConditionExpression"] = condition
             request["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
-            names_in, values_in = _placeholders(condition)
+            names_in, values_in = condition_parts(condition)
             named |= names_in
             given |= values_in
         if named:
             request["ExpressionAttributeNames"] = named
         if given:
-            request["ExpressionAttributeValues"] = {name: _value(value) for name, value in given.items()}
+            request["ExpressionAttributeValues"] = values_of(given)
         try:
             answer: dict[str, Any] = call(**request)
         except ClientError as error:
@@ -204,8 +199,33 @@ class Table:
         return answer
 
 
+def update_parts(
+    set_: Mapping[str, Any], remove: Sequence[str], add: Mapping[str, Any], absent: Mapping[str, Any] | None = None
+) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """An update expression, with its names and values. `absent` is set where nothing of that name stands yet."""
+    names: dict[str, str] = {}
+    given: dict[str, Any] = {}
+
+    def parts(changes: Mapping[str, Any], form: str) -> list[str]:
+        names.update({"#" + attribute: attribute for attribute in changes})
+        given.update({":s_" + attribute: value for attribute, value in changes.items()})
+        return [form.format(attribute) for attribute in changes]
+
+    sets = parts(set_, "#{0} = :s_{0}") + parts(absent or {}, "#{0} = if_not_exists(#{0}, :s_{0})")
+    clauses = [("SET", sets), ("ADD", parts(add, "#{0} :s_{0}"))]
+    if remove:
+        names.update({"#" + attribute: attribute for attribute in remove})
+        clauses.append(("REMOVE", ["#" + attribute for attribute in remove]))
+    return " ".join(f"{keyword} {', '.join(written)}" for keyword, written in clauses if written), names, given
+
+
+def values_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of an expression in DynamoDB's notation."""
+    return {name: _value(value) for name, value in given.items()}
+
+
 @lru_cache(maxsize=64)
-def _placeholders(condition: str) -> tuple[dict[str, str], dict[str, str]]:
+def condition_parts(condition: str) -> tuple[dict[str, str], dict[str, str]]:
     """The names a condition uses, and those of its values that are states."""
     return (
         {"#" + name: name for name in _NAME.findall(condition)},
