@@ -16,6 +16,7 @@ from stepwell.engine.execution import Driver, Program
 from stepwell.engine.registration import MANIFEST_VERSION
 from stepwell.errors import InvalidOption, UnknownFunction
 from stepwell.events import RESERVED
+from stepwell.flow import flow_options
 from stepwell.ids import APP_ID, FUNCTION_ID
 from stepwell.models import EventModel, Failure, name_of, typed_event
 from stepwell.planning import Planner, Target
@@ -72,14 +73,16 @@ class Function:
 
     def start(self, core: Core, driver: Driver) -> Any:
         """Call the user's function with its context."""
-        model = self._models.get(core.event.name)
-        if model is None and core.event.name.startswith(RESERVED) and self._only_model is not None:
-            model = self._only_model  # invoked directly, with data of the only kind it takes
-        events = [typed_event(core.event, model)]
+        events = [typed_event(event, self._model(event.name)) for event in core.events]
         planner = Planner(core, self.retries, self.backoff, self.app.target)
         if isinstance(driver, AsyncDriver):
             return self.fn(AsyncContext(core, events, self.retries + 1, planner, driver))
         return self.fn(Context(core, events, self.retries + 1, planner, driver))
+
+    def _model(self, name: str) -> Any:
+        if name not in self._models and name.startswith(RESERVED):
+            return self._only_model  # invoked directly, with data of the only kind it takes
+        return self._models.get(name)
 
     def program(self) -> Program:
         """For the engine."""
@@ -135,7 +138,8 @@ class Stepwell:
 
         Raises InvalidOption if an option makes no sense.
         """
-        refuse_unavailable(
+        refuse_unavailable(cancel_on=cancel_on or None, timeouts=timeouts, tags=tags)
+        flow = flow_options(
             concurrency=concurrency,
             throttle=throttle,
             rate_limit=rate_limit,
@@ -144,9 +148,6 @@ class Stepwell:
             priority=priority,
             singleton=singleton,
             idempotency=idempotency,
-            cancel_on=cancel_on or None,
-            timeouts=timeouts,
-            tags=tags,
         )
         check_retries(retries)
         check_policy("backoff", backoff, Backoff)
@@ -167,9 +168,12 @@ class Stepwell:
             }
             if backoff is not None:
                 entry["backoff"] = policy_json(backoff)
+            handling = dict(entry)
+            if flow:
+                entry["flow"] = flow
             if on_failure is not None:
                 entry["on_failure"] = True
-                handler = {**entry, "id": f"{function_id}.on-failure", "name": f"{name or function_id} (on failure)"}
+                handler = {**handling, "id": f"{function_id}.on-failure", "name": f"{name or function_id} (on failure)"}
                 handler |= {"triggers": [], "on_failure": False}
                 self._add(Function(self, on_failure, handler, {"stepwell/run.failed": Failure}))
             return self._add(Function(self, fn, entry, models))

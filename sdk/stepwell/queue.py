@@ -87,6 +87,11 @@ def wake(run: str) -> Message:
     return Message({"stepwell": "wake", "run": run})
 
 
+def drain(gate: str) -> Message:
+    """Tell the orchestrator that a slot is free and somebody waits for it."""
+    return Message({"stepwell": "drain", "gate": gate})
+
+
 def _entry(message: Message) -> dict[str, Any]:
     entry: dict[str, Any] = {"MessageBody": dumps(message.body), "MessageGroupId": message.group}
     if message.delay > 0:

@@ -153,8 +153,25 @@ class RunState:
     progress: Mapping[str, Any] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     replay_of: str | None = None
+    gates: tuple[str, ...] = ()
+    """The gates whose slots it needs while it executes; fixed when it is created."""
+    held: bool = False
+    """Whether it holds those slots."""
+    line: str | None = None
+    """The gate in whose line it waits."""
+    priority: int = 0
+    """Milliseconds by which it stands further ahead in a line."""
+    batch: bool = False
+    """Whether it takes other events along with its own."""
+    taken_by: str | None = None
+    """The run that took its event along, or came in its place."""
     on_failure: bool = False
     """Whether its function has a handler for failures."""
+
+    @property
+    def place(self) -> int:
+        """Its rank in a line: when it was accepted, less its priority."""
+        return self.created - self.priority
 
     @property
     def is_live(self) -> bool:

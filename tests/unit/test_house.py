@@ -59,6 +59,7 @@ FLOORS: dict[str, float] = {
     "planning": 5,
     "verbs": 5,
     "context": 5,
+    "flow": 5,
     "app": 5,
     "client": 5,
     "manifest": 5,

@@ -69,7 +69,14 @@ def accept(
     begin = cursor["run"] if cursor else 0
     for app, entry in matched[begin : begin + PER_MESSAGE]:
         existing = start_run(
-            ports, app, entry["id"], run_id(app, entry["id"], received, key), event, entry=entry, again=again
+            ports,
+            app,
+            entry["id"],
+            run_id(app, entry["id"], received, key),
+            event,
+            entry=entry,
+            triggered=True,
+            again=again,
         )
         if existing is not None and existing.event_digest != data_digest:
             raise DuplicateEvent(_other_data(event))

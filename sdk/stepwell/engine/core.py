@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -157,11 +157,14 @@ class Core:
         remaining: Callable[[], float],
         hooks: StepHooks,
         identity: str | None = None,
+        others: Sequence[Envelope] = (),
     ) -> None:
         self.ports = ports
         self.run = run
         self.journal = journal
         self.event = event
+        self.events = [event, *others]
+        """All events of a batch, in the order in which they were accepted."""
         self.hooks = hooks
         self.identity = identity or digest("origin", event_key(event.name, event.id), run.app, run.function).hex()
         """What stays the same when the run is replayed or forked."""

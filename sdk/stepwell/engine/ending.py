@@ -10,6 +10,7 @@ from typing import Any
 
 from stepwell.codec import dumps
 from stepwell.decisions.next import GRACE
+from stepwell.engine.slots import settle
 from stepwell.errors import ErrorInfo
 from stepwell.ports import Ports
 from stepwell.queue import look
@@ -62,7 +63,7 @@ def fail(ports: Ports, run: RunState, if_: str, error: ErrorInfo, **values: Any)
     """End a run as failed from outside, under a condition; does nothing if the run is no longer so."""
     owes = followers(run, RunStatus.FAILED)
     try:
-        run = ports.store.runs.change(run.id, if_, **ended(ports, run, RunStatus.FAILED, owes, error), **values)
+        settle(ports, run, if_, **ended(ports, run, RunStatus.FAILED, owes, error), **values)
     except LostRun:
         return
     if owes:
@@ -79,7 +80,7 @@ def cancel(ports: Ports, run_id: str, reason: str) -> bool:
         return False
     fields = ended(ports, run, RunStatus.CANCELLED, followers(run, RunStatus.CANCELLED))
     try:
-        ports.store.runs.change(run_id, layout.LIVE, **fields, reason=reason)
+        settle(ports, run, layout.LIVE, **fields, reason=reason)
     except LostRun as lost:
         # The answer to our own write may have been lost; what we wrote is the winner then.
         return bool(lost.run and lost.run.status is RunStatus.CANCELLED and lost.run.ended == fields["ended"])

@@ -21,6 +21,7 @@ from stepwell.engine.core import Core, Scope, StepHooks, Suspended, Unavailable,
 from stepwell.engine.ending import ended, followers
 from stepwell.engine.journal import Journal, Superseded
 from stepwell.engine.resolve import own_event
+from stepwell.engine.slots import settle
 from stepwell.engine.sync_driver import SyncDriver
 from stepwell.errors import (
     ErrorInfo,
@@ -100,11 +101,21 @@ def execute(
     except UnknownFunction as unknown:
         return _misfire(ports, run, unknown)
     event = own_event(ports, run)
+    others = [ports.store.events.unpack(stored) for stored in ports.store.gates.members(run.id)] if run.batch else []
     # A run that was never claimed before cannot have checkpoints: nobody but a holder writes the first one.
     steps: list[StepState] = [] if epoch == 0 else list(ports.store.runs.steps(run_id))
     while True:
         journal = Journal(ports, run, steps)
-        core = Core(ports, run, journal, event, remaining=invocation.remaining, hooks=hooks, identity=program.identity)
+        core = Core(
+            ports,
+            run,
+            journal,
+            event,
+            remaining=invocation.remaining,
+            hooks=hooks,
+            identity=program.identity,
+            others=others,
+        )
         try:
             outcome = _attempt(core, program)
         except Superseded:
@@ -199,8 +210,15 @@ def _end(core: Core, status: RunStatus, *, error: ErrorInfo | None = None, resul
     owes = followers(core.run, status)
     fields = ended(core.ports, core.run, status, owes, error)
     try:
-        core.ports.store.runs.change(
-            core.run.id, layout.HELD, _epoch=core.run.epoch, **fields, **_tidy(core), result=result, reason=None
+        settle(
+            core.ports,
+            core.run,
+            layout.HELD,
+            _epoch=core.run.epoch,
+            **fields,
+            **_tidy(core),
+            result=result,
+            reason=None,
         )
     except LostRun as lost:
         ours = lost.run and (lost.run.status, lost.run.epoch, lost.run.ended) == (
@@ -240,7 +258,7 @@ def _suspended(core: Core, wake_at: int, **fields: Any) -> str | None:
         **fields,
     }
     try:
-        core.ports.store.runs.change(run.id, layout.SUSPEND, due=due, _epoch=run.epoch, _wakes=run.wakes, **change)
+        settle(core.ports, run, layout.SUSPEND, due=due, _epoch=run.epoch, _wakes=run.wakes, **change)
     except LostRun as lost:
         stands = lost.run
         if stands is None or stands.epoch != run.epoch:
@@ -281,7 +299,7 @@ def _misfire(ports: Ports, run: RunState, unknown: UnknownFunction) -> str:
         }
         owes = []
     try:
-        ports.store.runs.change(run.id, layout.HELD, _epoch=run.epoch, **fields)
+        settle(ports, run, layout.HELD, _epoch=run.epoch, **fields)
     except LostRun:
         return "superseded"
     if owes:

@@ -26,6 +26,7 @@ INTERNAL = {
     "invoke": ("run", "app", "function"),
     "fanout": ("event", "cursor"),
     "lookback": ("waiter",),
+    "drain": ("gate",),
 }
 """The engine's own messages and the fields they need."""
 

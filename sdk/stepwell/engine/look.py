@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from stepwell.decisions.next import Next, decide
+from stepwell.engine.dispatching import ask_again
 from stepwell.engine.following import deliver
-from stepwell.engine.wake import ask_again, queue_when, reclaim
+from stepwell.engine.lines import enter, follow
+from stepwell.engine.wake import queue_when, reclaim
 from stepwell.ports import Ports
 from stepwell.queue import look
+from stepwell.records import RunState, RunStatus
 from stepwell.store import layout
+from stepwell.store.runs import LostRun
 
 
 def look_at(ports: Ports, run_id: str, *, missed: int | None = None) -> None:
@@ -18,7 +22,7 @@ def look_at(ports: Ports, run_id: str, *, missed: int | None = None) -> None:
     now = ports.now()
     needed = decide(run, now, missed=missed)
     if needed is Next.QUEUE:
-        queue_when(ports, run.id, layout.RESTING_AND_DUE, _now=now)
+        _queue(ports, run, now)
     elif needed is Next.ASK_AGAIN:
         ask_again(ports, run)
     elif needed is Next.RECLAIM:
@@ -27,3 +31,15 @@ def look_at(ports: Ports, run_id: str, *, missed: int | None = None) -> None:
         ports.queue.send(look(run.id, delay=(run.wake_at - now) / 1000))
     elif needed is Next.DELIVER:
         deliver(ports, run)
+
+
+def _queue(ports: Ports, run: RunState, now: int) -> None:
+    if run.line is not None:
+        follow(ports, run.line)
+    elif not run.gates and run.status is not RunStatus.SCHEDULED:
+        queue_when(ports, run.id, layout.RESTING_AND_DUE, _now=now)
+    else:
+        try:
+            enter(ports, run, layout.RESTING_AND_DUE, _now=now)
+        except LostRun:
+            return

@@ -8,6 +8,7 @@ from typing import Any
 
 from stepwell.codec import JSON
 from stepwell.engine.accept import Paths, accept
+from stepwell.engine.lines import follow
 from stepwell.engine.look import look_at
 from stepwell.engine.resolve import look_back
 from stepwell.engine.starting import start_child
@@ -65,6 +66,8 @@ def _handle(ports: Ports, record: Record, apps: Mapping[str, AppRecord], paths: 
     elif kind == "fanout":
         event = Envelope.from_json(record["event"])
         accept(ports, event, record["sent"], apps, paths, again=again, cursor=record["cursor"])
+    elif kind == "drain":
+        follow(ports, record["gate"])
     elif kind == "lookback":
         look_back(ports, Waiter(**record["waiter"]), thorough=record["thorough"], again=again)
     else:

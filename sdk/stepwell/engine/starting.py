@@ -8,8 +8,9 @@ from typing import Any
 
 from stepwell.codec import JSON, canonical, dumps, loads
 from stepwell.decisions.next import DISPATCH_DEADLINE, rest
+from stepwell.engine.admission import admit_run, has_gates
+from stepwell.engine.dispatching import dispatch
 from stepwell.engine.ending import kept_until
-from stepwell.engine.wake import dispatch
 from stepwell.events import Envelope
 from stepwell.ids import digest
 from stepwell.payloads import INLINE_RUN
@@ -30,11 +31,13 @@ def start_run(
     call: str | None = None,
     compute: str | None = None,
     replay_of: str | None = None,
+    triggered: bool = False,
     again: bool = False,
 ) -> RunState | None:
     """Create a run and ask a worker for it; the run that was already there, if there was one.
 
-    A run whose event lies in the future is scheduled instead.
+    A run whose event lies in the future is scheduled instead. `triggered` says that an event or a schedule started it,
+    rather than somebody who asked for this very run: only then may flow control drop it, collect it or merge it.
     """
     if entry is None:
         record = ports.store.apps.current()[0].get(app)
@@ -60,16 +63,20 @@ def start_run(
     state = _with_event(ports, state, event)
     if event.ts > now + 1000 and parent is None:
         due, delay = rest(event.ts, now)
+        state = replace(state, status=RunStatus.SCHEDULED, wake_at=event.ts, due_at=due)
         if delay is not None:
             ports.queue.send(look(run, delay=delay))
-        state = replace(state, status=RunStatus.SCHEDULED, wake_at=event.ts, due_at=due)
-    existing = ports.store.runs.create(state)
-    if existing is None:
-        if state.status is RunStatus.QUEUED:
-            dispatch(ports, state)
-    elif existing.status is RunStatus.QUEUED and existing.epoch == 0 and (again or existing.seed == state.seed):
-        dispatch(ports, existing)  # created by a delivery that was cut off before it could ask, or by ourselves
-    return None if existing is None or existing.seed == state.seed else existing
+    if entry is not None and has_gates(entry) and call is None:
+        stands, new = admit_run(ports, state, entry, event, triggered=triggered)
+    else:
+        existing = ports.store.runs.create(state)
+        stands, new = (state, True) if existing is None else (existing, False)
+    ours = stands.seed == state.seed  # otherwise the answer to our own write was lost
+    if stands.status is RunStatus.QUEUED and stands.epoch == 0 and (new or again or ours):
+        dispatch(ports, stands)  # again: created by a delivery that was cut off before it could ask
+    if again and stands.taken_by is not None:
+        ports.queue.send(look(stands.taken_by))
+    return None if new or ours else stands
 
 
 def start_child(ports: Ports, body: Mapping[str, JSON], *, again: bool) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from stepwell.decisions.next import DISPATCH_DEADLINE, rest
-from stepwell.decisions.retries import MAX_CRASHES, MAX_MISFIRES, crash_delay, misfire_delay
+from stepwell.decisions.retries import MAX_CRASHES, crash_delay
+from stepwell.engine.dispatching import dispatch, misfire
 from stepwell.engine.ending import fail
+from stepwell.engine.lines import enter
+from stepwell.engine.slots import settle
 from stepwell.errors import ErrorInfo
 from stepwell.ports import Ports
 from stepwell.queue import look
@@ -29,12 +30,20 @@ def wake(ports: Ports, run_id: str, *, again: bool = False) -> None:
     """
     for _ in range(5):  # each turn of the loop is a state that changed between two writes
         try:
-            queue_when(ports, run_id, layout.ASLEEP, strict=True)
+            queue_when(ports, run_id, layout.ASLEEP_UNGATED, strict=True)
             return
         except LostRun as lost:
             run = lost.run
         if run is None or run.status is RunStatus.SCHEDULED or not run.is_live:
             return
+        if run.status is RunStatus.SUSPENDED:
+            if run.line is not None:
+                return  # it goes on when its turn comes
+            try:
+                enter(ports, run, layout.ASLEEP)
+                return
+            except LostRun:
+                continue
         if run.status is RunStatus.QUEUED:
             if again:
                 dispatch(ports, run)
@@ -58,59 +67,6 @@ def queue_when(ports: Ports, run_id: str, if_: str, *, strict: bool = False, **v
             raise
         return
     dispatch(ports, run)
-
-
-def dispatch(ports: Ports, run: RunState) -> None:
-    """Ask a worker to take a queued run. That nobody can be asked is noted on the run, which is asked for again later."""
-    worker = ports.store.apps.worker(run.app, run.compute)
-    if worker is None:
-        return misfire(ports, run, f"app {run.app!r} has no registered worker of compute class {run.compute!r}")
-    try:
-        ports.invoker.start(worker, {"run": run.id, "epoch": run.epoch})
-    except (ClientError, BotoCoreError) as error:
-        return misfire(ports, run, f"worker {worker} could not be invoked: {error}")
-    return None
-
-
-def ask_again(ports: Ports, run: RunState) -> None:
-    """The dispatch deadline has passed: the invocation was lost, or Lambda was too busy to start it."""
-    try:
-        run = ports.store.runs.change(
-            run.id, layout.QUEUED, due=ports.now() + DISPATCH_DEADLINE, misfires=run.misfires + 1, _seen=run.epoch
-        )
-    except LostRun:
-        return
-    dispatch(ports, run)
-
-
-def misfire(ports: Ports, run: RunState, why: str) -> None:
-    """No worker took the run: try again later. It fails only when that has gone on for 24 hours.
-
-    A bad deploy, a worker that cannot import its code, a function or app that is gone for now: none of them is the
-    run's fault.
-    """
-    misfires = run.misfires + 1
-    logger.error("run %s reaches no worker (attempt %d): %s", run.id, misfires, why)
-    if misfires > MAX_MISFIRES:
-        error = ErrorInfo("Undeliverable", f"No worker could take this run for 24 hours. The last reason: {why}.")
-        return fail(ports, run, layout.QUEUED, error, _seen=run.epoch)
-    now, delay = ports.now(), misfire_delay(misfires)
-    due, _ = rest(now + round(delay * 1000), now)
-    ports.queue.send(look(run.id, delay=delay))
-    try:
-        ports.store.runs.change(
-            run.id,
-            layout.QUEUED,
-            due=due,
-            status=(RunStatus.SUSPENDED if run.epoch else RunStatus.SCHEDULED).value,
-            wake_at=now + round(delay * 1000),
-            misfires=misfires,
-            reason=f"no worker: {why}"[:500],
-            _seen=run.epoch,
-        )
-    except LostRun:
-        return None
-    return None
 
 
 def crashed(ports: Ports, run_id: str, epoch: int, request: str, why: str) -> None:
@@ -151,12 +107,12 @@ def reclaim(ports: Ports, run: RunState, if_: str, why: str, **values: int | str
         status = RunStatus.SUSPENDED
     else:
         due, status = now + DISPATCH_DEADLINE, RunStatus.QUEUED
+    fields |= {"due": due, "status": status.value, "wake_at": wake_at if wake_at > now else None}
     try:
-        run = ports.store.runs.change(
-            run.id, if_, due=due, status=status.value, wake_at=wake_at if wake_at > now else None, **fields
-        )
+        if status is RunStatus.SUSPENDED:
+            settle(ports, run, if_, **fields)
+        else:  # it keeps its slots: the next worker goes on where this one died
+            dispatch(ports, ports.store.runs.change(run.id, if_, **fields))
     except LostRun:
         return None
-    if run.status is RunStatus.QUEUED:
-        dispatch(ports, run)
     return None

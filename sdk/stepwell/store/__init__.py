@@ -5,8 +5,10 @@ from __future__ import annotations
 from stepwell.payloads import Payloads
 from stepwell.store.apps import Apps
 from stepwell.store.events import Events
+from stepwell.store.gates import Gates
 from stepwell.store.runs import Runs
 from stepwell.store.table import Table
+from stepwell.store.transactions import Transactions
 from stepwell.store.waiters import Waiters
 
 
@@ -16,6 +18,7 @@ class Store:
     def __init__(self, table: Table, payloads: Payloads, *, retention: float) -> None:
         self.table = table
         self.runs = Runs(table)
+        self.gates = Gates(table, Transactions(table))
         self.waiters = Waiters(table)
         self.events = Events(table, payloads, retention=retention)
         self.apps = Apps(table, payloads)

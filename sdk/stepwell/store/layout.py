@@ -14,9 +14,12 @@ One table, keys `pk` and `sk`, one index `due` (keys only), `ttl` for cleaning u
     app      APP                            APP#<app>             the registered manifest and the workers' ARNs
     version  APP                            VERSION               a counter, moved by every registration
     tag      TAG#<app>#<name>=<value>       <run>                 a run under a business key
+    member   RUN#<run>                      MEMBER#<n>            an event that a batch takes along
+    gate     GATE#<app>#<function>#<kind>#<key>  GATE             a counter of slots, or what a bucket remembers
+    place    GATE#... (the same)            LINE#<rank>#<run>     a run that waits in the gate's line
 
 Run ids begin with the app id and a dot, so one `dynamodb:LeadingKeys` condition fences the worker of an app:
-`RUN#<app>.*`, `WAIT#<app>#*`, `PATHS#<app>#*`.
+`RUN#<app>.*`, `WAIT#<app>#*`, `PATHS#<app>#*`, `GATE#<app>#*`.
 
 **The index `due`** (`due_pk`, `due_sk`) holds a run under `DUE#<shard>` / due_at while it lives, and under
 `DONE#<app>/<function>#<day>#<status>#<shard>` / run id once it has ended. The sweeper reads the first, lists of runs the
@@ -62,6 +65,36 @@ so every loser first looks whether the winner is itself.
                     time-out stands, whenever somebody looks.
     UNBEATEN        the callback is open and no heartbeat has come since the holder looked.
     SEEN_DUE        due_at is what the sweeper saw: of two sweepers one moves it.
+
+Gates
+-----
+A gate with slots counts how many are `held` and how many runs are `waiting` in its line; its function may be `*`, for a
+limit of the whole app, and `pause` is a gate of no slots while the function is paused. A gate of a bucket has a `memory`
+and a version. A run that needs slots names their gates in `gates`, and has `held` while it is queued or running, `line`
+while it stands in a line. Both change only together with the gate, in one transaction, so at every instant
+
+    held    of a gate  =  the number of run items with `held` that name it
+    waiting of a gate  =  the number of places in its line
+
+and whatever frees a dead worker's run (its crash record, its lease) frees or keeps its slot with it. Nothing else has to
+find out who is alive.
+
+    UNCHANGED       the gate's memory is the one that was read. Of two events that decide at once, one decides again.
+    NEW_GATE        the same, for a gate that nobody has used yet.
+    FREE            a slot is free and nobody waits for it: a newcomer may have it.
+    HAS_ROOM        a slot is free: the first in line may have it.
+    NO_ROOM         not FREE: only then does a run stand in line. So whoever waits, waits for somebody who will go; and who
+                    goes, looks whether anybody waits, and posts a drain.
+
+                        run A    give slot back (held=0) .. reads waiting: 1 -> drain
+                        run B    FREE? no .......... stands in line IF NO_ROOM (before held=0), or else tries again
+
+    HOLDING, NOT_HOLDING, IN_LINE, NOT_IN_LINE
+                    the run is as the writer saw it: a slot is given back once, a place given up once.
+    UNSTARTED       scheduled, and never claimed: a debounced run may be replaced, a batch joined.
+    EMPTY_LINE      nobody waits any more: the gate leaves the index.
+
+A gate with a line stands in the index `due`, so that a drain that was lost is posted again by the sweeper.
 """
 
 from __future__ import annotations
@@ -93,6 +126,20 @@ AWAITED = "attribute_not_exists(pk) OR #status = :step_waiting"
 ANSWERABLE = "#status = :step_waiting AND #until > :now AND (attribute_not_exists(#beat_by) OR #beat_by > :now)"
 UNBEATEN = "#status = :step_waiting AND #beat_by = :beaten"
 SEEN_DUE = "#due_sk = :seen_due"
+ASLEEP_UNGATED = ASLEEP + " AND attribute_not_exists(#gates)"
+RESTING = "#status IN (:suspended, :scheduled)"
+UNSTARTED = "#status = :scheduled AND attribute_not_exists(#started)"
+UNCHANGED = "#v = :seen"
+NEW_GATE = "attribute_not_exists(#v)"
+HAS_ROOM = "(attribute_not_exists(#held) OR #held < :limit)"
+FREE = HAS_ROOM + " AND (attribute_not_exists(#waiting) OR #waiting <= :none)"
+NO_ROOM = "#held >= :limit OR #waiting > :none"
+HOLDING = "attribute_exists(#held)"
+NOT_HOLDING = "attribute_not_exists(#held)"
+IN_LINE = "#line = :line"
+NOT_IN_LINE = "attribute_not_exists(#line)"
+EXISTS = "attribute_exists(pk)"
+EMPTY_LINE = "#due_sk = :seen_due AND (attribute_not_exists(#waiting) OR #waiting <= :none)"
 
 STATUS_VALUES: dict[str, str] = {
     **{f":{status.value}": status.value for status in RunStatus},
@@ -154,6 +201,34 @@ def app_sk(app: str) -> str:
 def tag_pk(app: str, name: str, value: str) -> str:
     """The partition of the runs of `app` with this tag."""
     return f"TAG#{app}#{name}={value}"
+
+
+GATE_PREFIX = "GATE#"
+GATE_SK = "GATE"
+LINE_PREFIX = "LINE#"
+MEMBER_PREFIX = "MEMBER#"
+LINE_PATIENCE = 60_000
+"""Milliseconds after which the sweeper looks at a line that should have moved."""
+
+
+def gate_pk(gate: str) -> str:
+    """The partition of a gate and its line."""
+    return GATE_PREFIX + gate
+
+
+def line_sk(place: int, run: str) -> str:
+    """A place in a line: by rank, then by the run's age."""
+    return f"{LINE_PREFIX}{max(0, place):015d}#{run}"
+
+
+def member_sk(place: int) -> str:
+    """The sort key of an event that a batch takes along."""
+    return f"{MEMBER_PREFIX}{place:04d}"
+
+
+def gate_due_key(gate: str, due_ms: int) -> tuple[str, str]:
+    """Where a gate with a line stands in the index."""
+    return due_key(gate, due_ms)
 
 
 def due_key(run: str, due_ms: int) -> tuple[str, str]:

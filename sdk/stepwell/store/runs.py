@@ -226,6 +226,10 @@ def run_item(run: RunState) -> Item:
         item["parent"] = asdict(run.parent)
     if run.tags:
         item["tags"] = dict(run.tags)
+    if run.gates:
+        item["gates"] = list(run.gates)
+    item |= {"held": run.held or None, "line": run.line, "priority": run.priority or None}
+    item |= {"batch": run.batch or None, "taken_by": run.taken_by}
     return {name: value for name, value in item.items() if value is not None}
 
 
@@ -268,6 +272,12 @@ def run_from(item: Item) -> RunState:
         progress=loads(item["progress"]) if "progress" in item else None,
         tags=item.get("tags", {}),
         replay_of=item.get("replay_of"),
+        gates=tuple(item.get("gates", ())),
+        held=item.get("held", False),
+        line=item.get("line"),
+        priority=item.get("priority", 0),
+        batch=item.get("batch", False),
+        taken_by=item.get("taken_by"),
         on_failure=item.get("on_failure", False),
     )
 

@@ -1,0 +1,82 @@
+"""Lines: a run that may go on takes its slots, or stands in line for the one that is missing.
+
+    take all slots at once --- room ---> queued, a worker is asked
+            |
+            full ---> into the line of the gate that refused (out of the one it stood in), with its old rank
+
+Slots are taken together or not at all, and nobody holds one while waiting for another: so two limits cannot block each
+other. A run stands in one line at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from stepwell.decisions.flow import pause_gate, slot_limits
+from stepwell.decisions.next import DISPATCH_DEADLINE
+from stepwell.engine.dispatching import dispatch
+from stepwell.ports import Ports
+from stepwell.queue import drain
+from stepwell.records import RunState, RunStatus
+from stepwell.store import layout
+from stepwell.store.gates import Full, Room
+from stepwell.store.runs import LostRun
+
+STARTS = 50
+"""Runs started for one message; a line that moves further goes on with another message."""
+BACKSTOP = 21_600_000
+"""Milliseconds after which a run that stands in a line is looked at by itself. Its gate is looked at every minute."""
+TURNS = 10
+
+
+def slots_of(ports: Ports, run: RunState) -> list[tuple[str, int]]:
+    """What the run needs now, by today's code: gates and their limits. A paused function has no slot for starts."""
+    apps, _ = ports.store.apps.current()
+    entry = (apps[run.app].function(run.function) if run.app in apps else None) or {}
+    if entry.get("paused") and run.epoch == 0 and run.call is None:
+        return [(pause_gate(run.app, run.function), 0)]
+    return [(slot.gate, slot.limit) for slot in slot_limits(entry, run.gates)]
+
+
+def enter(ports: Ports, run: RunState, if_: str, **values: Any) -> str | None:
+    """Queue a resting run if the condition holds and all its gates have room; else the gate in whose line it stands.
+
+    Raises LostRun if the run is no longer as it was seen.
+    """
+    for _ in range(TURNS):  # each turn is a gate that changed between two writes
+        now = ports.now()
+        try:
+            due = now + DISPATCH_DEADLINE
+            ports.store.gates.take(run, slots_of(ports, run), if_, due=due, now=now, **values)
+        except Full as full:
+            if full.gate == run.line:
+                return full.gate
+            try:
+                ports.store.gates.wait(run, full.gate, full.limit, if_, due=now + BACKSTOP, now=now, **values)
+            except Room:
+                continue
+            return full.gate
+        dispatch(ports, replace(run, status=RunStatus.QUEUED, held=bool(run.gates), line=None, wake_at=None))
+        return None
+    raise RuntimeError(f"The gates of run {run.id} change too fast; the message will be delivered again.")
+
+
+def follow(ports: Ports, gate: str) -> None:
+    """Let the line of a gate move up, first come first, until a gate refuses."""
+    started = 0
+    for place, run_id in ports.store.gates.line(gate):
+        if started == STARTS:
+            ports.queue.send(drain(gate))
+            return
+        run = ports.store.runs.read(run_id)
+        if run is None or run.line != gate:
+            ports.store.gates.strike(gate, place, now=ports.now())  # it was cancelled while it waited
+            continue
+        try:
+            refused = enter(ports, run, layout.RESTING)
+        except LostRun:
+            continue
+        if refused == gate:
+            return
+        started += refused is None

@@ -1,0 +1,88 @@
+"""Flow control as it is declared: the options of a function, checked, as they stand in the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stepwell.errors import InvalidOption
+from stepwell.expressions import check_expression
+from stepwell.policies import (
+    Batch,
+    Concurrency,
+    Debounce,
+    RateLimit,
+    Singleton,
+    Throttle,
+    check_policy,
+    policy_json,
+)
+
+MAX_LIMITS = 2
+"""Concurrency limits of one function: each is another item in every transaction."""
+
+_ALONE = ("rate_limit", "idempotency", "singleton", "throttle")
+_CONFLICTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "batch": (
+        ("debounce", *_ALONE),
+        "an event that was taken along by a batch has no start of its own to be controlled",
+    ),
+    "debounce": (_ALONE, "the event that is kept is known only when the others have stopped coming"),
+}
+
+
+def flow_options(
+    *,
+    concurrency: Concurrency | Sequence[Concurrency] | None = None,
+    throttle: Throttle | None = None,
+    rate_limit: RateLimit | None = None,
+    debounce: Debounce | None = None,
+    batch: Batch | None = None,
+    priority: str | None = None,
+    singleton: Singleton | None = None,
+    idempotency: str | None = None,
+) -> dict[str, Any]:
+    """The options that are given, as plain JSON. Raises InvalidOption for a wrong one, or two that exclude each other."""
+    options: dict[str, Any] = {}
+    limits = _limits(concurrency)
+    if limits:
+        options["concurrency"] = [policy_json(limit) for limit in limits]
+    kinds = {
+        "throttle": (throttle, Throttle),
+        "rate_limit": (rate_limit, RateLimit),
+        "debounce": (debounce, Debounce),
+        "batch": (batch, Batch),
+        "singleton": (singleton, Singleton),
+    }
+    for option, (policy, kind) in kinds.items():
+        if check_policy(option, policy, kind) is not None:
+            options[option] = policy_json(policy)
+    if idempotency is not None:
+        options["idempotency"] = {"key": check_expression(idempotency, what="idempotency=")}
+    if priority is not None:
+        if not limits:
+            raise InvalidOption(
+                "priority= orders the runs that wait for a slot, so it needs concurrency=. A throttle starts its runs "
+                "in the order of their events."
+            )
+        options["priority"] = check_expression(priority, what="priority=")
+    for option, (excluded, why) in _CONFLICTS.items():
+        clash = [other for other in excluded if option in options and other in options]
+        if clash:
+            raise InvalidOption(f"{option}= and {clash[0]}= cannot be combined: {why}.")
+    collected = options.get("debounce", {})
+    if collected and collected.get("timeout", collected["period"]) < collected["period"]:
+        raise InvalidOption("Debounce(timeout=) is shorter than its period, so the period could never pass.")
+    return options
+
+
+def _limits(given: Concurrency | Sequence[Concurrency] | None) -> list[Concurrency]:
+    limits = [given] if isinstance(given, Concurrency) else list(given or ())
+    for limit in limits:
+        check_policy("concurrency", limit, Concurrency)
+    if len(limits) > MAX_LIMITS:
+        raise InvalidOption(f"concurrency= takes at most {MAX_LIMITS} limits, got {len(limits)}.")
+    places = [(limit.scope, limit.key) for limit in limits]
+    if len(set(places)) < len(places):
+        raise InvalidOption("concurrency= has two limits with the same scope and key: the higher one says nothing.")
+    return limits

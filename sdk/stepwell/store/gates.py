@@ -1,0 +1,365 @@
+"""Gates in the table: the counters of slots and their lines, and what buckets remember.
+
+A run and a gate that have to agree are written in one transaction. So the run's own item is what holds a slot: there is
+no list of holders that could name a dead one. What each condition means stands in `layout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stepwell.codec import canonical, loads
+from stepwell.records import RunState, RunStatus, Stored
+from stepwell.store import layout
+from stepwell.store.runs import LostRun, run_from, run_item
+from stepwell.store.table import Item, Lost, Table
+from stepwell.store.transactions import Refused, Transactions, Write
+
+_KEEP = 30 * 86_400
+"""Seconds for which a gate that nobody uses is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """A gate as it was read."""
+
+    id: str
+    version: int = 0
+    held: int = 0
+    """Slots taken."""
+    waiting: int = 0
+    """Runs in its line."""
+    memory: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """All that is written when an event is admitted, besides its run."""
+
+    remembers: Sequence[tuple[GateState, Mapping[str, Any], int]] = ()
+    """Gates as they were read, what they remember from now on, and until when (milliseconds)."""
+    takes: Sequence[tuple[str, int]] = ()
+    """Slots the run holds from its beginning: gate and limit."""
+    waits: tuple[str, int] | None = None
+    """The gate in whose line it waits, and its limit."""
+    skips: tuple[str, Mapping[str, Any]] | None = None
+    """A scheduled run that never starts because of this one, and its attributes from then on."""
+    joins: tuple[str, int] | None = None
+    """The scheduled run that takes this event along, and which of its events it is."""
+    event: Stored | None = None
+    """The event, for the run it joins."""
+    completes: int | None = None
+    """If the run it joins has all its events with this one: when it is to be looked at (due), milliseconds."""
+    ttl: int | None = None
+    """For a run that has ended before it began: when it may be removed, epoch seconds."""
+
+
+class Moved(Exception):
+    """A gate, or a run that matters, is no longer as it was read: decide again."""
+
+
+class Full(Exception):
+    """A gate has no room, or others are in line before: nothing was written."""
+
+    def __init__(self, gate: str, limit: int) -> None:
+        super().__init__(f"gate {gate} is full")
+        self.gate = gate
+        self.limit = limit
+
+
+class Room(Exception):
+    """The gate has room after all: there is no line to stand in."""
+
+
+class Gates:
+    """Every verb is one request."""
+
+    def __init__(self, table: Table, transactions: Transactions) -> None:
+        self._table = table
+        self._transactions = transactions
+
+    # ---- reading
+
+    def read(self, gates: Iterable[str], run: str | None = None) -> tuple[dict[str, GateState], RunState | None]:
+        """The gates as they are, and with them a run if it exists; strongly consistent."""
+        keys = [(layout.gate_pk(gate), layout.GATE_SK) for gate in gates]
+        if run is not None:
+            keys.append((layout.run_pk(run), layout.RUN_SK))
+        found: dict[str, GateState] = {}
+        existing = None
+        for item in self._table.batch_get(keys) if keys else []:
+            if item["sk"] == layout.RUN_SK:
+                existing = run_from(item)
+            else:
+                gate = gate_from(item)
+                found[gate.id] = gate
+        return found, existing
+
+    def line(self, gate: str, *, page: int = 25) -> Iterator[tuple[str, str]]:
+        """The places in a line, the first first: sort key and run."""
+        for item in self._table.query(layout.gate_pk(gate), prefix=layout.LINE_PREFIX, page=page):
+            yield item["sk"], item["run"]
+
+    def members(self, run: str) -> Iterator[Stored]:
+        """The events that a run takes along besides its own, in their order."""
+        for item in self._table.query(layout.run_pk(run), prefix=layout.MEMBER_PREFIX):
+            yield item["event"]
+
+    def overdue(self, shard: int, until: int) -> Iterator[str]:
+        """Gates whose lines should have moved by then, as the index has it."""
+        for key in self._table.query_index(f"DUE#{shard}", between=("0", f"{until:015d}")):
+            if key["pk"].startswith(layout.GATE_PREFIX):
+                yield key["pk"].removeprefix(layout.GATE_PREFIX)
+
+    # ---- writing
+
+    def admit(self, run: RunState, entry: Entry, *, now: int) -> RunState | None:
+        """Create a run with all that its gates remember of it, at once.
+
+        Returns None if the run is new, else the one that is already there. Raises Full if a slot is not free, Room if
+        the line to wait in is not needed, Moved if anything else is no longer as it was read.
+        """
+        item = run_item(run) | ({"ttl": entry.ttl} if entry.ttl is not None else {})
+        writes = [Write("Put", (layout.run_pk(run.id), layout.RUN_SK), item=item, if_=layout.CREATE)]
+        writes += [_remember(gate, memory, until, now) for gate, memory, until in entry.remembers]
+        if entry.skips is not None:
+            skipped, fields = entry.skips
+            set_, remove = _split(fields)
+            key = (layout.run_pk(skipped), layout.RUN_SK)
+            writes.append(Write("Update", key, set_=set_, remove=remove, if_=layout.UNSTARTED))
+        if entry.joins is not None:
+            leader, place = entry.joins
+            member = (layout.run_pk(leader), layout.member_sk(place))
+            writes.append(_meet(leader, entry.completes, now))
+            item = {"pk": member[0], "sk": member[1], "event": entry.event, "ttl": run.created // 1000 + 2 * _KEEP}
+            writes.append(Write("Put", member, item=item))
+        slots = len(writes)
+        writes += [_take(gate, limit, now, in_line=False) for gate, limit in entry.takes]
+        if entry.waits is not None:
+            writes += _join(run, *entry.waits, now)
+        try:
+            self._transactions.write(*writes)
+        except Refused as refused:
+            if refused.index == 0:
+                return run_from(refused.item or {})
+            if refused.index < slots:
+                raise Moved from None
+            if entry.waits is not None:
+                raise Room from None
+            raise Full(*entry.takes[refused.index - slots]) from None
+        return None
+
+    def take(
+        self, run: RunState, slots: Sequence[tuple[str, int]], if_: str, *, due: int, now: int, **values: Any
+    ) -> None:
+        """Queue a resting run, with all its slots (gate and limit), leaving the line it stands in.
+
+        Raises LostRun if the run is no longer so, Full naming the first gate without room. Who does not come from a
+        gate's line finds no room there while others are in it.
+        """
+        due_pk, due_sk = layout.due_key(run.id, due)
+        set_: dict[str, Any] = {"status": RunStatus.QUEUED.value, "due_pk": due_pk, "due_sk": due_sk}
+        if run.gates:
+            set_["held"] = True
+        condition, values = _as_seen(if_, run, values)
+        writes = [
+            Write(
+                "Update",
+                (layout.run_pk(run.id), layout.RUN_SK),
+                set_=set_,
+                remove=("wake_at", "line"),
+                if_=condition,
+                values=values,
+            )
+        ]
+        writes += [_take(gate, limit, now, in_line=gate == run.line) for gate, limit in slots]
+        if run.line is not None:
+            writes += _quit(run, run.line, now, counted=run.line in {gate for gate, _ in slots})
+        try:
+            self._transactions.write(*writes)
+        except Refused as refused:
+            if 1 <= refused.index <= len(slots):
+                raise Full(*slots[refused.index - 1]) from None
+            raise LostRun(run_from(refused.item) if refused.index == 0 and refused.item else run) from None
+
+    def wait(self, run: RunState, gate: str, limit: int, if_: str, *, due: int, now: int, **values: Any) -> None:
+        """Put a resting run into the line of a gate, out of the one it stands in. Raises LostRun, or Room."""
+        due_pk, due_sk = layout.due_key(run.id, due)
+        condition, values = _as_seen(if_, run, values)
+        writes = [
+            Write(
+                "Update",
+                (layout.run_pk(run.id), layout.RUN_SK),
+                set_={"line": gate, "due_pk": due_pk, "due_sk": due_sk},
+                remove=("wake_at",),
+                if_=condition,
+                values=values,
+            ),
+            *_join(run, gate, limit, now),
+        ]
+        if run.line is not None:
+            writes += _quit(run, run.line, now)
+        try:
+            self._transactions.write(*writes)
+        except Refused as refused:
+            if refused.index == 0:
+                raise LostRun(run_from(refused.item) if refused.item else None) from None
+            if refused.index == 1:
+                raise Room from None
+            raise LostRun(run) from None
+
+    def leave(self, run: RunState, if_: str, fields: Mapping[str, Any], *, now: int) -> None:
+        """Change a run that stops executing, or waiting in line, and give back what it holds. Raises LostRun.
+
+        The run must hold what `run` says it holds: the loser looks again, or a slot would be given back twice or never.
+        Its place in a line stays behind, and is struck out by whoever comes upon it.
+        """
+        values = {":" + name[1:]: value for name, value in fields.items() if name.startswith("_")}
+        set_, remove = _split({name: value for name, value in fields.items() if not name.startswith("_")})
+        due = set_.pop("due", None)
+        if due is not None:
+            set_["due_pk"], set_["due_sk"] = layout.due_key(run.id, due)
+        condition, values = _as_seen(if_, run, values)
+        key = (layout.run_pk(run.id), layout.RUN_SK)
+        gone = (*(name for name in remove if name != "due"), "held", "line")
+        if not run.held:
+            try:
+                self._table.update(*key, set_=set_, remove=gone, if_=condition, values=values, returning="NONE")
+            except Lost as lost:
+                raise LostRun(run_from(lost.item) if lost.item else None) from None
+            return
+        back = [
+            Write("Update", (layout.gate_pk(gate), layout.GATE_SK), add={"held": -1}, set_=_used(now))
+            for gate in run.gates
+        ]
+        try:
+            self._transactions.write(Write("Update", key, set_=set_, remove=gone, if_=condition, values=values), *back)
+        except Refused as refused:
+            raise LostRun(run_from(refused.item) if refused.item else None) from None
+
+    def waiting(self, gate: str) -> int:
+        """How many runs stand in the line of a gate; strongly consistent."""
+        item = self._table.get(layout.gate_pk(gate), layout.GATE_SK)
+        return gate_from(item).waiting if item else 0
+
+    def strike(self, gate: str, place: str, *, now: int) -> None:
+        """Take a place out of a line whose run waits there no longer. Repeating it is harmless."""
+        try:
+            self._transactions.write(*_gone(gate, place, now))
+        except Refused:
+            return
+
+    def postpone(self, gate: GateState, *, seen: str, due: int, now: int) -> None:
+        """Look at the gate again at `due`, or not at all if its line is empty. SEEN_DUE; a loser does nothing."""
+        key = (layout.gate_pk(gate.id), layout.GATE_SK)
+        due_pk, due_sk = layout.gate_due_key(gate.id, due)
+        try:
+            if gate.waiting > 0:
+                set_ = {"due_pk": due_pk, "due_sk": due_sk, **_used(now)}
+                values: dict[str, Any] = {":seen_due": seen}
+                self._table.update(*key, set_=set_, if_=layout.SEEN_DUE, values=values, returning="NONE")
+            else:
+                gone, values = ("due_pk", "due_sk"), {":none": 0, ":seen_due": seen}
+                self._table.update(*key, remove=gone, if_=layout.EMPTY_LINE, values=values, returning="NONE")
+        except Lost:
+            return
+
+
+def gate_from(item: Item) -> GateState:
+    """A gate from its item."""
+    return GateState(
+        id=item["pk"].removeprefix(layout.GATE_PREFIX),
+        version=item.get("v", 0),
+        held=item.get("held", 0),
+        waiting=item.get("waiting", 0),
+        memory=loads(item["memory"]) if "memory" in item else None,
+    )
+
+
+def _meet(leader: str, completes: int | None, now: int) -> Write:
+    """Make sure that a run still takes events; with its last one its time has come."""
+    key = (layout.run_pk(leader), layout.RUN_SK)
+    if completes is None:
+        return Write("ConditionCheck", key, if_=layout.UNSTARTED)
+    due_pk, due_sk = layout.due_key(leader, completes)
+    return Write("Update", key, set_={"wake_at": now, "due_pk": due_pk, "due_sk": due_sk}, if_=layout.UNSTARTED)
+
+
+def _remember(gate: GateState, memory: Mapping[str, Any], until: int, now: int) -> Write:
+    return Write(
+        "Update",
+        (layout.gate_pk(gate.id), layout.GATE_SK),
+        set_={"memory": canonical(dict(memory)), "v": gate.version + 1, "ttl": max(until, now) // 1000 + 86_400},
+        if_=layout.UNCHANGED if gate.version else layout.NEW_GATE,
+        values={":seen": gate.version} if gate.version else {},
+    )
+
+
+def _take(gate: str, limit: int, now: int, *, in_line: bool) -> Write:
+    key = (layout.gate_pk(gate), layout.GATE_SK)
+    if in_line:
+        # The same item cannot be written twice in one transaction: the place in line is given up here, too.
+        return Write(
+            "Update",
+            key,
+            add={"held": 1, "waiting": -1},
+            set_=_used(now),
+            if_=layout.HAS_ROOM,
+            values={":limit": limit},
+        )
+    return Write("Update", key, add={"held": 1}, set_=_used(now), if_=layout.FREE, values={":limit": limit, ":none": 0})
+
+
+def _join(run: RunState, gate: str, limit: int, now: int) -> list[Write]:
+    key = (layout.gate_pk(gate), layout.GATE_SK)
+    due_pk, due_sk = layout.gate_due_key(gate, now + layout.LINE_PATIENCE)
+    closed = limit <= 0
+    return [
+        Write(
+            "Update",
+            key,
+            add={"waiting": 1},
+            set_=_used(now),
+            absent={"due_pk": due_pk, "due_sk": due_sk},
+            if_=None if closed else layout.NO_ROOM,
+            values={} if closed else {":limit": limit, ":none": 0},
+        ),
+        Write(
+            "Put",
+            (key[0], layout.line_sk(run.place, run.id)),
+            item={"pk": key[0], "sk": layout.line_sk(run.place, run.id), "run": run.id},
+        ),
+    ]
+
+
+def _quit(run: RunState, gate: str, now: int, *, counted: bool = False) -> list[Write]:
+    place = layout.line_sk(run.place, run.id)
+    return [write for write in _gone(gate, place, now) if not counted or write.verb == "Delete"]
+
+
+def _gone(gate: str, place: str, now: int) -> list[Write]:
+    pk = layout.gate_pk(gate)
+    return [
+        Write("Delete", (pk, place), if_=layout.EXISTS),
+        Write("Update", (pk, layout.GATE_SK), add={"waiting": -1}, set_=_used(now)),
+    ]
+
+
+def _used(now: int) -> dict[str, Any]:
+    return {"ttl": now // 1000 + _KEEP}
+
+
+def _as_seen(if_: str, run: RunState, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The condition, and that the run holds and waits for what it was seen to."""
+    given = {name if name.startswith(":") else ":" + name: value for name, value in values.items()}
+    condition = f"({if_}) AND {layout.HOLDING if run.held else layout.NOT_HOLDING}"
+    if run.line is None:
+        return f"{condition} AND {layout.NOT_IN_LINE}", given
+    return f"{condition} AND {layout.IN_LINE}", {**given, ":line": run.line}
+
+
+def _split(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    set_ = {name: value for name, value in fields.items() if value is not None}
+    return set_, tuple(name for name, value in fields.items() if value is None)
