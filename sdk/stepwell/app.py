@@ -15,7 +15,7 @@ from stepwell.engine.core import Core
 from stepwell.engine.execution import Driver, Program
 from stepwell.engine.registration import MANIFEST_VERSION
 from stepwell.errors import InvalidOption, UnknownFunction
-from stepwell.events import RESERVED
+from stepwell.events import CRON_TICK, RESERVED
 from stepwell.flow import flow_options
 from stepwell.ids import APP_ID, FUNCTION_ID
 from stepwell.models import EventModel, Failure, name_of, typed_event
@@ -36,6 +36,7 @@ from stepwell.policies import (
     policy_json,
 )
 from stepwell.remote import remote_program
+from stepwell.schedules import Schedule
 from stepwell.steps import check_retries
 from stepwell.typed import Typed, returns
 
@@ -57,7 +58,7 @@ class Function:
         self.retries: int = entry["retries"]
         self.backoff: dict[str, Any] | None = entry.get("backoff")
         self._models = models
-        kinds = {models.get(trigger["event"]) for trigger in entry["triggers"]}
+        kinds = {models.get(trigger["event"]) for trigger in entry["triggers"] if "event" in trigger}
         self._only_model = kinds.pop() if len(kinds) == 1 else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -80,7 +81,7 @@ class Function:
         return self.fn(Context(core, events, self.retries + 1, planner, driver))
 
     def _model(self, name: str) -> Any:
-        if name not in self._models and name.startswith(RESERVED):
+        if name not in self._models and name.startswith(RESERVED) and name != CRON_TICK:
             return self._only_model  # invoked directly, with data of the only kind it takes
         return self._models.get(name)
 
@@ -270,10 +271,15 @@ def _triggers(on: Any) -> tuple[list[dict[str, Any]], dict[str, type[EventModel]
     given = list(on) if isinstance(on, list | tuple) else [on]
     if not given:
         raise InvalidOption("on= needs at least one trigger.")
-    triggers, models = [], {}
+    triggers: list[dict[str, Any]] = []
+    models = {}
     for each in given:
         if isinstance(each, Cron):
-            raise InvalidOption("Cron triggers are not available in this release.")
+            schedule = Schedule.checked(each.expression, each.tz, each.jitter)
+            if any(other.get("cron") == schedule.expression and other["tz"] == schedule.tz for other in triggers):
+                raise InvalidOption(f"on= has Cron({schedule.expression!r}, tz={schedule.tz!r}) twice.")
+            triggers.append(schedule.as_json())
+            continue
         trigger = each if isinstance(each, Trigger) else Trigger(each)
         name = name_of(trigger.event)
         if "*" in name[:-1] or not name:

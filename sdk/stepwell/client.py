@@ -12,6 +12,7 @@ from stepwell.callbacks import parse_token, proves
 from stepwell.clock import millis
 from stepwell.codec import dumps, loads
 from stepwell.dead_letters import DeadLetter, DeadLetters
+from stepwell.decisions.flow import pause_gate
 from stepwell.engine.ending import cancel, result_text
 from stepwell.engine.listing import list_runs
 from stepwell.engine.resolve import own_event, pack_result
@@ -29,7 +30,7 @@ from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
 from stepwell.ids import event_id_of, event_key, event_millis, run_id
 from stepwell.models import EventModel, event_body
 from stepwell.ports import Config, Ports
-from stepwell.queue import Message, wake
+from stepwell.queue import Message, drain, wake
 from stepwell.records import RunState, RunStatus, StepStatus
 from stepwell.store.table import Lost
 from stepwell.typed import Typed
@@ -250,6 +251,31 @@ class Client:
         """Cancel a run: it stops before its next step. False if it had already ended. Raises UnknownRun."""
         self._state(run)
         return cancel(self._ports, run, "cancelled by the client")
+
+    # ---- functions
+
+    def pause(self, function: str) -> None:
+        """Let new runs of a function ("app/function-id") wait, whatever starts them, until `resume`. Runs that have
+        begun go on. Nothing is lost: they start in the order of their events; of a schedule only the last tick does.
+
+        Raises UnknownFunction.
+        """
+        self._ports.store.apps.pause(*self._known(function), self._ports.now())
+
+    def resume(self, function: str) -> None:
+        """Start what waited for a paused function, and what comes. Raises UnknownFunction."""
+        app, target = self._known(function)
+        self._ports.store.apps.resume(app, target)
+        self._ports.queue.send(drain(pause_gate(app, target)))
+
+    def _known(self, function: str) -> tuple[str, str]:
+        app, slash, target = function.partition("/")
+        record = self._ports.store.apps.current()[0].get(app)
+        if not slash or record is None or target not in {entry["id"] for entry in record.known_functions}:
+            raise UnknownFunction(
+                f"There is no function {function!r}. Write 'app/function-id'; `stepwell functions` lists them."
+            )
+        return app, target
 
     # ---- dead letters
 

@@ -25,6 +25,8 @@ MAX_TENANT = 128
 """The limit of a MessageGroupId, which a tenant becomes."""
 RESERVED = "stepwell/"
 """Events under this prefix are the engine's own."""
+CRON_TICK = RESERVED + "cron.tick"
+"""The event of a run that a schedule has started."""
 
 _NAME = re.compile(r"[^\s\x00-\x1f#*]+")
 _GROUP = re.compile(r"[A-Za-z0-9!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]+")

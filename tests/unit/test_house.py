@@ -37,6 +37,7 @@ FLOORS: dict[str, float] = {
     "records": 1,
     "expressions": 1,
     "policies": 1,
+    "schedules": 1,
     "threads": 1,
     # 2: ports and their AWS adapters
     "store": 2,

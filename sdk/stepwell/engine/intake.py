@@ -27,6 +27,7 @@ INTERNAL = {
     "fanout": ("event", "cursor"),
     "lookback": ("waiter",),
     "drain": ("gate",),
+    "tick": ("app", "function", "cron", "tz", "at"),
 }
 """The engine's own messages and the fields they need."""
 

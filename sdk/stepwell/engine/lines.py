@@ -10,16 +10,20 @@ other. A run stands in one line at a time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from stepwell.decisions.flow import pause_gate, slot_limits
 from stepwell.decisions.next import DISPATCH_DEADLINE
 from stepwell.engine.dispatching import dispatch
+from stepwell.engine.due import Action
 from stepwell.ports import Ports
 from stepwell.queue import drain
 from stepwell.records import RunState, RunStatus
 from stepwell.store import layout
+from stepwell.store.due import Key
 from stepwell.store.gates import Full, Room
 from stepwell.store.runs import LostRun
 
@@ -80,3 +84,16 @@ def follow(ports: Ports, gate: str) -> None:
         if refused == gate:
             return
         started += refused is None
+
+
+def overdue_lines(ports: Ports, keys: Sequence[Key], now: int) -> list[Action]:
+    """In the sweeper: call the next in line once more, in case that the call was lost; forget lines that are empty."""
+    gates, _ = ports.store.gates.read(pk.removeprefix(layout.GATE_PREFIX) for pk, _ in keys)
+    actions = []
+    for gate in gates.values():
+        if gate.due_at is None or gate.due_at > now:
+            continue  # the index was behind
+        messages = (drain(gate.id),) if gate.waiting > 0 else ()
+        move = partial(ports.store.gates.postpone, gate, due=now + layout.LINE_PATIENCE, now=now)
+        actions.append(Action(move, messages))
+    return actions

@@ -12,6 +12,7 @@ from stepwell.engine.lines import follow
 from stepwell.engine.look import look_at
 from stepwell.engine.resolve import look_back
 from stepwell.engine.starting import start_child
+from stepwell.engine.ticking import start_tick
 from stepwell.engine.wake import crashed, wake
 from stepwell.errors import StepwellError
 from stepwell.events import Envelope
@@ -70,5 +71,7 @@ def _handle(ports: Ports, record: Record, apps: Mapping[str, AppRecord], paths: 
         follow(ports, record["gate"])
     elif kind == "lookback":
         look_back(ports, Waiter(**record["waiter"]), thorough=record["thorough"], again=again)
+    elif kind == "tick":
+        start_tick(ports, record, again=again)
     else:
         raise ValueError(f"unknown kind of record: {kind!r}")

@@ -2,19 +2,27 @@
 
 It only posts messages and moves due_at, the message first and the move conditional on the due_at it saw; so it may run
 twice at once, or die anywhere. The orchestrator, which gets the messages, decides.
+
+What it finds in the index may be of several kinds. KINDS says by the prefix of the pk who decides about which: a new
+kind of item that is due at some time needs an entry there, and nothing else here.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from stepwell.decisions.next import GRACE, Next, decide, rest
+from stepwell.engine.due import Action, Kind
+from stepwell.engine.lines import BACKSTOP, overdue_lines
+from stepwell.engine.ticking import overdue_schedules
 from stepwell.ports import Ports
 from stepwell.queue import Message, look
 from stepwell.records import RunState, RunStatus
+from stepwell.store.due import Key
 from stepwell.store.layout import DUE_SHARDS, SEEN_DUE
 from stepwell.store.runs import LostRun
 
@@ -35,39 +43,64 @@ def sweep(ports: Ports, remaining: Callable[[], float]) -> Swept:
     """Look at all that is due. What is not reached before time runs out is still due at the next sweep."""
     now, looked_at, posted = ports.now(), 0, 0
     for shard in range(DUE_SHARDS):
-        for page in _pages(ports.store.runs.due(shard, now)):
+        for page in _pages(ports.store.due.until(shard, now)):
             if remaining() < 5.0:
                 return Swept(looked_at, posted)
-            runs = ports.store.runs.read_many(page)
-            looked_at += len(runs)
-            posted += _handle(ports, [runs[run] for run in page if run in runs], now)
+            looked_at += len(page)
+            posted += _carry_out(ports, _decided(ports, page, now))
     return Swept(looked_at, posted)
 
 
-def _handle(ports: Ports, runs: list[RunState], now: int) -> int:
-    messages: list[Message] = []
-    moves: list[tuple[RunState, int]] = []
-    for run in runs:
-        if run.due_at is None or run.due_at > now:
-            continue  # the index was behind
-        message, due = _move(run, now)
-        if message is not None:
-            messages.append(message)
-        moves.append((run, due))
+def _decided(ports: Ports, page: Sequence[Key], now: int) -> list[Action]:
+    kinds: dict[str, list[Key]] = defaultdict(list)
+    for key in page:
+        kinds[key[0].partition("#")[0]].append(key)
+    actions = []
+    for prefix, keys in kinds.items():
+        if prefix in KINDS:
+            actions += KINDS[prefix](ports, keys, now)
+        else:
+            logger.error("items that this version does not know are due: %s", keys[:5])
+    return actions
+
+
+def _carry_out(ports: Ports, actions: Sequence[Action]) -> int:
+    messages = [message for action in actions for message in action.messages]
     if messages:
         ports.queue.send(*messages)
-    for run, due in moves:
+    for action in actions:
+        action.move()
+    return len(messages)
+
+
+def _overdue_runs(ports: Ports, keys: Sequence[Key], now: int) -> list[Action]:
+    runs = ports.store.runs.read_many(pk.removeprefix("RUN#") for pk, _ in keys)
+    actions = []
+    for pk, _ in keys:
+        run = runs.get(pk.removeprefix("RUN#"))
+        if run is None or run.due_at is None or run.due_at > now:
+            continue  # the index was behind
+        message, due = _move(run, now)
+        actions.append(Action(_moving(ports, run, due), () if message is None else (message,)))
+    return actions
+
+
+def _moving(ports: Ports, run: RunState, due: int) -> Callable[[], None]:
+    def move() -> None:
         try:
             ports.store.runs.change(run.id, SEEN_DUE, due=due, _seen_due=f"{run.due_at:015d}")
         except LostRun:
             logger.debug("run %s moved on by itself", run.id)
-    return len(messages)
+
+    return move
 
 
 def _move(run: RunState, now: int) -> tuple[Message | None, int]:
     """What to post about a run that is due, and when to look again."""
     if run.status is RunStatus.RUNNING and run.lease is not None and run.lease.until >= now:
         return None, run.lease.until + 1  # it lives; nobody paid for moving due_at when it was claimed
+    if run.line is not None:
+        return look(run.id), now + BACKSTOP  # its gate, which is looked at more often, has not called it
     needed = decide(run, now)
     if needed is Next.NOTHING and run.wake_at is not None:
         return None, rest(run.wake_at, now)[0]
@@ -77,6 +110,10 @@ def _move(run: RunState, now: int) -> tuple[Message | None, int]:
     return look(run.id, missed=missed), now + GRACE
 
 
-def _pages(runs: Iterator[str]) -> Iterator[list[str]]:
-    while page := list(islice(runs, PAGE)):
+def _pages(keys: Iterator[Key]) -> Iterator[list[Key]]:
+    while page := list(islice(keys, PAGE)):
         yield page
+
+
+KINDS: Mapping[str, Kind] = {"RUN": _overdue_runs, "CRON": overdue_schedules, "GATE": overdue_lines}
+"""Who decides about an item that is due, by what its pk begins with."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from stepwell.payloads import Payloads
 from stepwell.store.apps import Apps
+from stepwell.store.crons import Crons
+from stepwell.store.due import Due
 from stepwell.store.events import Events
 from stepwell.store.gates import Gates
 from stepwell.store.runs import Runs
@@ -22,6 +24,8 @@ class Store:
         self.waiters = Waiters(table)
         self.events = Events(table, payloads, retention=retention)
         self.apps = Apps(table, payloads)
+        self.crons = Crons(table)
+        self.due = Due(table)
 
 
 __all__ = ["Store"]

@@ -25,11 +25,15 @@ class AppRecord:
     """Functions of earlier deployments."""
     since: int
     """When it was first registered, milliseconds."""
+    paused: frozenset[str] = frozenset()
+    """Functions whose starts wait, declared or not."""
 
     @property
     def functions(self) -> list[dict[str, Any]]:
-        """The declared functions."""
-        return list(self.manifest["functions"])
+        """The declared functions; those that are paused say so."""
+        return [
+            {**entry, "paused": True} if entry["id"] in self.paused else entry for entry in self.manifest["functions"]
+        ]
 
     @property
     def known_functions(self) -> list[dict[str, Any]]:
@@ -86,14 +90,20 @@ class Apps:
         return self._apps, paths
 
     def _read(self) -> Iterable[AppRecord]:
-        for item in self._table.query(layout.APP_PK, prefix="APP#"):
+        items = list(self._table.query(layout.APP_PK))
+        paused = {item["sk"].removeprefix(layout.PAUSED_PREFIX) for item in items}
+        for item in items:
+            if not item["sk"].startswith("APP#"):
+                continue
+            app = item["sk"].removeprefix("APP#")
             yield AppRecord(
-                id=item["sk"].removeprefix("APP#"),
+                id=app,
                 manifest=loads(self._payloads.unpack(item["manifest"])),
                 workers=item["workers"],
                 registered=item["registered"],
                 retired=tuple(item.get("retired", ())),
                 since=item["since"],
+                paused=frozenset(name.partition("/")[2] for name in paused if name.partition("/")[0] == app),
             )
 
     def write(self, manifest: Mapping[str, Any], workers: Mapping[str, str], now: int) -> None:
@@ -116,6 +126,16 @@ class Apps:
                 "since": before.get("since", now),
             }
         )
+        self._bump()
+
+    def pause(self, app: str, function: str, now: int) -> None:
+        """Let the starts of a function wait from now on; a deployment does not change that."""
+        self._table.put({"pk": layout.APP_PK, "sk": layout.paused_sk(app, function), "since": now})
+        self._bump()
+
+    def resume(self, app: str, function: str) -> None:
+        """Let them start again."""
+        self._table.delete(layout.APP_PK, layout.paused_sk(app, function))
         self._bump()
 
     def remove(self, app: str) -> None:

@@ -32,6 +32,8 @@ class GateState:
     waiting: int = 0
     """Runs in its line."""
     memory: Mapping[str, Any] | None = None
+    due_at: int | None = None
+    """When the sweeper is to look at its line, milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +108,6 @@ class Gates:
         """The events that a run takes along besides its own, in their order."""
         for item in self._table.query(layout.run_pk(run), prefix=layout.MEMBER_PREFIX):
             yield item["event"]
-
-    def overdue(self, shard: int, until: int) -> Iterator[str]:
-        """Gates whose lines should have moved by then, as the index has it."""
-        for key in self._table.query_index(f"DUE#{shard}", between=("0", f"{until:015d}")):
-            if key["pk"].startswith(layout.GATE_PREFIX):
-                yield key["pk"].removeprefix(layout.GATE_PREFIX)
 
     # ---- writing
 
@@ -251,10 +247,11 @@ class Gates:
         except Refused:
             return
 
-    def postpone(self, gate: GateState, *, seen: str, due: int, now: int) -> None:
+    def postpone(self, gate: GateState, *, due: int, now: int) -> None:
         """Look at the gate again at `due`, or not at all if its line is empty. SEEN_DUE; a loser does nothing."""
         key = (layout.gate_pk(gate.id), layout.GATE_SK)
-        due_pk, due_sk = layout.gate_due_key(gate.id, due)
+        due_pk, due_sk = layout.due_key(gate.id, due)
+        seen = f"{gate.due_at:015d}"
         try:
             if gate.waiting > 0:
                 set_ = {"due_pk": due_pk, "due_sk": due_sk, **_used(now)}
@@ -275,6 +272,7 @@ def gate_from(item: Item) -> GateState:
         held=item.get("held", 0),
         waiting=item.get("waiting", 0),
         memory=loads(item["memory"]) if "memory" in item else None,
+        due_at=int(item["due_sk"]) if "due_sk" in item else None,
     )
 
 
@@ -314,7 +312,7 @@ def _take(gate: str, limit: int, now: int, *, in_line: bool) -> Write:
 
 def _join(run: RunState, gate: str, limit: int, now: int) -> list[Write]:
     key = (layout.gate_pk(gate), layout.GATE_SK)
-    due_pk, due_sk = layout.gate_due_key(gate, now + layout.LINE_PATIENCE)
+    due_pk, due_sk = layout.due_key(gate, now + layout.LINE_PATIENCE)
     closed = limit <= 0
     return [
         Write(
@@ -353,7 +351,7 @@ def _used(now: int) -> dict[str, Any]:
 
 def _as_seen(if_: str, run: RunState, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The condition, and that the run holds and waits for what it was seen to."""
-    given = {name if name.startswith(":") else ":" + name: value for name, value in values.items()}
+    given = {":" + name.lstrip(":_"): value for name, value in values.items()}
     condition = f"({if_}) AND {layout.HOLDING if run.held else layout.NOT_HOLDING}"
     if run.line is None:
         return f"{condition} AND {layout.NOT_IN_LINE}", given

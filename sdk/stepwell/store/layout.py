@@ -13,10 +13,12 @@ One table, keys `pk` and `sk`, one index `due` (keys only), `ttl` for cleaning u
     paths    PATHS#<app>#<name>             PATHS                 which paths are waited on, for events of this name
     app      APP                            APP#<app>             the registered manifest and the workers' ARNs
     version  APP                            VERSION               a counter, moved by every registration
+    paused   APP                            PAUSED#<app>/<function>  its starts wait
     tag      TAG#<app>#<name>=<value>       <run>                 a run under a business key
     member   RUN#<run>                      MEMBER#<n>            an event that a batch takes along
     gate     GATE#<app>#<function>#<kind>#<key>  GATE             a counter of slots, or what a bucket remembers
     place    GATE#... (the same)            LINE#<rank>#<run>     a run that waits in the gate's line
+    cron     CRON#<app>                     <function>#<tz>#<cron> a schedule: its next tick and its jitter
 
 Run ids begin with the app id and a dot, so one `dynamodb:LeadingKeys` condition fences the worker of an app:
 `RUN#<app>.*`, `WAIT#<app>#*`, `PATHS#<app>#*`, `GATE#<app>#*`.
@@ -24,6 +26,14 @@ Run ids begin with the app id and a dot, so one `dynamodb:LeadingKeys` condition
 **The index `due`** (`due_pk`, `due_sk`) holds a run under `DUE#<shard>` / due_at while it lives, and under
 `DONE#<app>/<function>#<day>#<status>#<shard>` / run id once it has ended. The sweeper reads the first, lists of runs the
 second. It is eventually consistent, so whoever finds a run in it reads the run itself before acting.
+
+Whatever else has a time at which the sweeper is to look at it stands under `DUE#<shard>` as well, told apart by the
+prefix of its pk. A **schedule** stands there from its registration until it is removed, due two minutes before the
+next tick that nobody has posted. The sweeper posts the tick as a delayed message and then moves the item to the
+following one (SEEN_DUE), so a tick may be posted twice and never not at all; its run's id follows from app, function,
+schedule and tick, so it runs once. Registration creates the items of new schedules (CREATE), leaves those alone that
+stay as they are, and deletes the rest. An item is only the clock: whether a tick counts is decided by the manifest
+when it comes.
 
 **What an event costs.** An event with a generated id that matches one function is folded into that run's item: two
 writes with the index. One that matches nothing is one log item. One whose id the sender chose gets an item under that
@@ -64,7 +74,7 @@ so every loser first looks whether the winner is itself.
     ANSWERABLE      a callback that is open, in time, and whose heartbeat is not overdue: the earlier of answer and
                     time-out stands, whenever somebody looks.
     UNBEATEN        the callback is open and no heartbeat has come since the holder looked.
-    SEEN_DUE        due_at is what the sweeper saw: of two sweepers one moves it.
+    SEEN_DUE        due_at is what the sweeper saw: of two sweepers one moves it. (Of a run, a schedule or a gate.)
 
 Gates
 -----
@@ -198,6 +208,14 @@ def app_sk(app: str) -> str:
     return f"APP#{app}"
 
 
+PAUSED_PREFIX = "PAUSED#"
+
+
+def paused_sk(app: str, function: str) -> str:
+    """The sort key of a paused function."""
+    return f"{PAUSED_PREFIX}{app}/{function}"
+
+
 def tag_pk(app: str, name: str, value: str) -> str:
     """The partition of the runs of `app` with this tag."""
     return f"TAG#{app}#{name}={value}"
@@ -226,14 +244,19 @@ def member_sk(place: int) -> str:
     return f"{MEMBER_PREFIX}{place:04d}"
 
 
-def gate_due_key(gate: str, due_ms: int) -> tuple[str, str]:
-    """Where a gate with a line stands in the index."""
-    return due_key(gate, due_ms)
+def cron_pk(app: str) -> str:
+    """The partition of the schedules of `app`."""
+    return f"CRON#{app}"
 
 
-def due_key(run: str, due_ms: int) -> tuple[str, str]:
-    """Where a live run stands in the index."""
-    return f"DUE#{shard_of(run, DUE_SHARDS)}", f"{due_ms:015d}"
+def cron_sk(function: str, expression: str, tz: str) -> str:
+    """The sort key of one schedule of a function: what is changed of it makes it another one, except for the jitter."""
+    return f"{function}#{tz}#{expression}"
+
+
+def due_key(owner: str, due_ms: int) -> tuple[str, str]:
+    """Where a live run, or whatever else the sweeper is to look at, stands in the index; `owner` spreads the load."""
+    return f"DUE#{shard_of(owner, DUE_SHARDS)}", f"{due_ms:015d}"
 
 
 def done_key(run: str, app: str, function: str, status: RunStatus) -> tuple[str, str]:

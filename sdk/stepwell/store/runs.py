@@ -172,20 +172,25 @@ class Runs:
     # ---- lists
 
     def due(self, shard: int, until: int) -> Iterator[str]:
-        """Runs that may be due in one shard of the index, the most overdue first."""
-        for key in self._table.query_index(f"DUE#{shard}", between=("0", f"{until:015d}")):
-            yield key["pk"].removeprefix("RUN#")
+        """Runs that may be due in one shard of the index, the most overdue first. The sweeper reads `Due` instead."""
+        yield from _runs_of(self._table.query_index(f"DUE#{shard}", between=("0", f"{until:015d}")))
 
     def live(self, shard: int) -> Iterator[str]:
         """All live runs of one shard, by the time they are due."""
-        for key in self._table.query_index(f"DUE#{shard}"):
-            yield key["pk"].removeprefix("RUN#")
+        yield from _runs_of(self._table.query_index(f"DUE#{shard}"))
 
     def ended(self, app: str, function: str, day: str, status: RunStatus, shard: int) -> Iterator[str]:
         """Runs that have ended, of one function, day of creation, status and shard; newest first."""
         pk = layout.done_pk(app, function, day, status, shard)
         for key in self._table.query_index(pk, newest_first=True):
             yield key["due_sk"]
+
+
+def _runs_of(keys: Iterable[Item]) -> Iterator[str]:
+    """The runs among the keys of the index: not only runs are due."""
+    for key in keys:
+        if key["pk"].startswith("RUN#"):
+            yield key["pk"].removeprefix("RUN#")
 
 
 def run_item(run: RunState) -> Item:

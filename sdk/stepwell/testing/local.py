@@ -124,7 +124,10 @@ class LocalStepwell:
         workers = {"default": default.arn}
         for compute in sorted(_computes(app, manifest) - {"default"}):
             workers[compute] = self._add_worker(app, compute).arn
-        register(self._ports(counted=False), manifest, workers)
+        ports = self._ports(counted=False)
+        register(ports, manifest, workers)
+        for cron in ports.store.crons.of_app(app.id):
+            self.world.table.refresh(cron.key)  # nobody saw it being written, and the sweeper has to come for it
         self._bound_before.append((app, app._client))
         app.bind(DrivingClient(self._ports(for_client=True), self.world, default_group=app.id))
 
