@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stepwell.testing import FaultKind, crash_sweep
+from tests.crash.flow_scenarios import FLOW_SCENARIOS
 from tests.crash.scenarios import SCENARIOS, Scenario
 
 Record = Callable[[str, Any], None]
@@ -34,7 +35,7 @@ def sweep(make: Callable[[], Scenario], record: Record) -> None:
         check=scenario.check,
         play=scenario.play,
         function=scenario.function,
-        kinds=kinds(SCENARIOS.index(make)),
+        kinds=kinds([*SCENARIOS, *FLOW_SCENARIOS].index(make)),
     )
     record("fault_points", points)
     assert points > 30

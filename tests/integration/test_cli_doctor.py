@@ -407,7 +407,7 @@ def test_a_run_that_should_have_gone_on_is_found(stack: Stack) -> None:
     change_run(stack, run, due_sk=due(timedelta(minutes=30)))
     said = the_only_problem("runs")
     assert run in said
-    assert "30m ago" in said
+    assert "the first 30m" in said  # and perhaps a second
 
 
 def test_a_run_that_reaches_no_worker_is_found_with_the_reason(stack: Stack) -> None:

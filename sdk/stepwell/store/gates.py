@@ -155,6 +155,9 @@ class Gates:
         Raises LostRun if the run is no longer so, Full naming the first gate without room. Who does not come from a
         gate's line finds no room there while others are in it.
         """
+        closed = next((gate for gate, limit in slots if limit <= 0), None)
+        if closed is not None:
+            raise Full(closed, 0)
         due_pk, due_sk = layout.due_key(run.id, due)
         set_: dict[str, Any] = {"status": RunStatus.QUEUED.value, "due_pk": due_pk, "due_sk": due_sk}
         if run.gates:

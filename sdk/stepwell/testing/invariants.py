@@ -11,6 +11,7 @@ than the trace; the others take what they have to know.
     I6   nothing begins after the end
     I7   every live run has a next cause: a place in the due index
     I9   no more runs at once than the limit                                       `concurrency_within`
+         and a gate counts the runs that hold it, and those in its line, exactly
     I10  on_failure fires if and only if the run failed, once
     I11  every child that a fan-out should have has one run                        `children_of`
 """
@@ -23,7 +24,7 @@ from typing import Any
 
 from stepwell.ids import app_of, child_run_id
 from stepwell.records import OPEN_STEPS, TRANSITIONS, RunStatus, StepStatus
-from stepwell.store.layout import RUN_SK, STEP_PREFIX, step_sk
+from stepwell.store.layout import GATE_PREFIX, GATE_SK, LINE_PREFIX, RUN_SK, STEP_PREFIX, step_sk
 from stepwell.testing.observations import BodyBegan, Crashed, Ended, Observations, Wrote, told
 from stepwell.testing.shadow import Image
 
@@ -146,6 +147,28 @@ def concurrency_within(limit: int, group: Callable[[dict[str, Any]], Any] = lamb
     return law
 
 
+def gates_count_rightly(observations: Observations) -> Iterator[str]:
+    """I9: in the end every gate counts as many slots as runs hold, and as many places as its line has."""
+    items: dict[tuple[str, str], dict[str, Any]] = {}
+    for write in observations.of(Wrote):
+        if write.sk == RUN_SK or write.pk.startswith(GATE_PREFIX):
+            items.pop((write.pk, write.sk), None)
+            if write.after is not None:
+                items[write.pk, write.sk] = write.after.plain()
+    held = Counter(
+        gate for (_, sk), item in items.items() if sk == RUN_SK and item.get("held") for gate in item["gates"]
+    )
+    lines = Counter(pk for pk, sk in items if sk.startswith(LINE_PREFIX))
+    for (pk, sk), item in items.items():
+        if sk != GATE_SK:
+            continue
+        name = pk.removeprefix(GATE_PREFIX)
+        if item.get("held", 0) != held[name]:
+            yield f"I9: gate {name} counts {item.get('held', 0)} slots as held, but {held[name]} runs hold one"
+        if item.get("waiting", 0) != lines[pk]:
+            yield f"I9: gate {name} counts {item.get('waiting', 0)} runs in line, but {lines[pk]} stand in it"
+
+
 def failures_are_handled(observations: Observations) -> Iterator[str]:
     """I10: the on_failure handler of a run that failed has one run; of any other run none."""
     last: dict[str, Image] = {}
@@ -191,6 +214,7 @@ ALL: tuple[Law, ...] = (
     one_end,
     nothing_after_the_end,
     always_a_next_cause,
+    gates_count_rightly,
     failures_are_handled,
 )
 """The laws that need nothing but the trace."""

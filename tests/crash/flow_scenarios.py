@@ -1,0 +1,262 @@
+"""Every kind of gate, to be crashed at every point: slots and their lines, buckets, collectors, pausing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stepwell import (
+    Batch,
+    Concurrency,
+    Context,
+    Debounce,
+    RateLimit,
+    Run,
+    RunStatus,
+    Singleton,
+    Stepwell,
+    Throttle,
+    step,
+)
+from stepwell.testing import LocalStepwell
+from stepwell.testing.invariants import check, concurrency_within
+from tests.crash.scenarios import Scenario, completed
+
+Statuses = dict[str, int]
+
+
+@step
+def work(number: int) -> int:
+    return number
+
+
+def send(local: LocalStepwell, *orders: int, **data: Any) -> None:
+    """Events one second apart, so that their order is known."""
+    for order in orders:
+        local.client.send("go", {"order": order, **data}, id=f"e-{order}")
+        local.advance("1s")
+
+
+def flood(local: LocalStepwell, *data: dict[str, Any]) -> None:
+    """Events at the same moment."""
+    local.client.send([{"name": "go", "data": each} for each in data])
+
+
+def settled(local: LocalStepwell) -> list[Run]:
+    """All runs, oldest first, once every one of them has ended."""
+    for _ in range(40):
+        runs = list(local.client.runs())
+        if runs and all(run.status.is_terminal for run in runs):
+            break
+        local.advance("5m")
+    return sorted(local.client.runs(), key=lambda run: run.created_at)
+
+
+def order_of(run: Run) -> Any:
+    return run.event.data["order"]
+
+
+def all_completed(local: LocalStepwell, *orders: Any) -> None:
+    runs = settled(local)
+    assert {run.status for run in runs} == {RunStatus.COMPLETED}, runs
+    assert sorted(map(str, map(order_of, runs))) == sorted(map(str, orders))
+
+
+def one_at_a_time() -> Scenario:
+    app = Stepwell("slots")
+
+    @app.function(on="go", id="main", concurrency=Concurrency(1))
+    def main(ctx: Context[Any]) -> int:
+        ctx.step.run("first", work, 1)
+        ctx.step.sleep("rest", "30s")
+        return ctx.step.run("second", work, 2)
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        send(local, 1, 2)
+        all_completed(local, "o-1", 1, 2)
+        check(local.world.observations, [concurrency_within(1)])
+
+    return Scenario("one slot", app, completed(2), play=play)
+
+
+def two_limits() -> Scenario:
+    app = Stepwell("limits")
+    limits = [Concurrency(1, key="event.data.tenant"), Concurrency(2, scope="app")]
+
+    @app.function(on="go", id="main", concurrency=limits, priority="event.data.urgent ? 600 : 0")
+    def main(ctx: Context[Any]) -> int:
+        return ctx.step.run("only", work, 1)
+
+    @app.function(on="go", id="other", concurrency=Concurrency(2, scope="app"))
+    def other(ctx: Context[Any]) -> int:
+        return ctx.step.run("only", work, 2)
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        flood(local, *({"order": n, "tenant": n % 2, "urgent": n == 2} for n in range(3)))
+        local.run_until_idle()
+        assert {run.status for run in settled(local)} == {RunStatus.COMPLETED}
+        assert len(settled(local)) == 8
+        check(local.world.observations, [concurrency_within(2, lambda run: "app"), concurrency_within(2)])
+
+    return Scenario("two limits", app, completed(1), play=play)
+
+
+def held_up() -> Scenario:
+    """The holder of the only slot is cancelled, and so is one that waits for it."""
+    app = Stepwell("heldup")
+
+    @app.function(on="go", id="main", concurrency=Concurrency(1))
+    def main(ctx: Context[Any]) -> int:
+        if ctx.event.data["order"] == 1:
+            raise ValueError("this one fails")
+        return ctx.step.run("only", work, 1)
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        flood(local, *({"order": n} for n in (1, 2, 3)))
+        local.world.step()
+        for run in local.client.runs(status="scheduled"):
+            if order_of(run) == 2:
+                local.client.cancel(run.id)
+        runs = {order_of(run): run.status for run in settled(local)}
+        assert (runs["o-1"], runs[1], runs[3]) == (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.COMPLETED)
+        assert runs[2] in (RunStatus.COMPLETED, RunStatus.CANCELLED)
+
+    return Scenario("a slot given back", app, completed(1), play=play)
+
+
+def throttled() -> Scenario:
+    app = Stepwell("throttle")
+
+    @app.function(on="go", id="main", throttle=Throttle(1, "1m"), retries=0)
+    def main(ctx: Context[Any]) -> int:
+        return ctx.step.run("only", work, 1)
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        send(local, 1, 2)
+        all_completed(local, "o-1", 1, 2)
+        starts = sorted(run.started_at.timestamp() for run in local.client.runs() if run.started_at)
+        due = [run.created_at for run in settled(local)]
+        # A start that a fault held up comes late; the next one keeps its own time, so only the first gap is sure.
+        assert starts[-1] - due[0].timestamp() >= 119, starts
+
+    return Scenario("throttle", app, completed(1), play=play)
+
+
+def limited() -> Scenario:
+    app = Stepwell("rate")
+
+    @app.function(on="go", id="main", rate_limit=RateLimit(2, "1h", key="event.name"), idempotency="event.data.order")
+    def main(ctx: Context[Any]) -> int:
+        return ctx.step.run("only", work, 1)
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        local.client.send("go", {"order": "o-1"}, id="the same order")
+        local.advance("1s")
+        send(local, 1, 2)
+        runs = {run.event.id: run for run in settled(local)}
+        assert len(runs) == 4
+        assert (runs["the same order"].reason or "").startswith("idempotency")
+        assert runs["e-1"].status is RunStatus.COMPLETED
+        assert (runs["e-2"].reason or "").startswith("rate limit")
+
+    return Scenario("rate limit and idempotency", app, completed(1), play=play)
+
+
+def single(mode: str) -> Callable[[], Scenario]:
+    def scenario() -> Scenario:
+        app = Stepwell(f"single-{mode}")
+        singleton = Singleton("skip") if mode == "skip" else Singleton("cancel")
+
+        @app.function(on="go", id="main", singleton=singleton)
+        def main(ctx: Context[Any]) -> int:
+            ctx.step.sleep("rest", "30s")
+            return ctx.step.run("only", work, 1)
+
+        def play(local: LocalStepwell, event_id: str) -> None:
+            send(local, 1)
+            first, second = settled(local)
+            if mode == "skip":
+                assert (first.status, second.status) == (RunStatus.COMPLETED, RunStatus.SKIPPED)
+            else:
+                assert (first.status, second.status) == (RunStatus.CANCELLED, RunStatus.COMPLETED)
+
+        def ends(run: Run) -> None:
+            assert run.status is (RunStatus.COMPLETED if mode == "skip" else RunStatus.CANCELLED)
+
+        return Scenario(f"singleton, {mode}", app, ends, play=play)
+
+    scenario.__name__ = f"single_{mode}"
+    return scenario
+
+
+single_skip = single("skip")
+single_cancel = single("cancel")
+
+
+def debounced() -> Scenario:
+    app = Stepwell("debounce")
+
+    @app.function(on="go", id="main", debounce=Debounce("20s"))
+    def main(ctx: Context[Any]) -> Any:
+        return ctx.step.run("only", lambda: ctx.event.data["order"])
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        send(local, 1, 2)
+        runs = settled(local)
+        assert [run.status for run in runs] == [RunStatus.SKIPPED, RunStatus.SKIPPED, RunStatus.COMPLETED], runs
+        assert runs[-1].result == 2
+
+    def ends(run: Run) -> None:
+        assert run.status is RunStatus.SKIPPED
+
+    return Scenario("debounce", app, ends, play=play)
+
+
+def batched() -> Scenario:
+    app = Stepwell("batch")
+
+    @app.function(on="go", id="main", batch=Batch(3, "1m"))
+    def main(ctx: Context[Any]) -> Any:
+        return ctx.step.run("only", lambda: [event.data["order"] for event in ctx.events])
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        send(local, 1, 2, 3)
+        runs = settled(local)
+        taken = [order for run in runs if run.status is RunStatus.COMPLETED for order in run.result]
+        assert sorted(map(str, taken)) == ["1", "2", "3", "o-1"]
+        assert [run.result for run in runs if run.status is RunStatus.COMPLETED] == [["o-1", 1, 2], [3]]
+
+    return Scenario("batch", app, completed(["o-1", 1, 2]), play=play)
+
+
+def paused() -> Scenario:
+    app = Stepwell("pause")
+
+    @app.function(on="go", id="main", concurrency=Concurrency(1))
+    def main(ctx: Context[Any]) -> int:
+        return ctx.step.run("only", work, 1)
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        local.client.pause("pause/main")
+        send(local, 1, 2)
+        local.advance("10m")
+        assert [run.status for run in local.client.runs(status="scheduled")] == [RunStatus.SCHEDULED] * 2
+        local.client.resume("pause/main")
+        local.run_until_idle()
+        all_completed(local, "o-1", 1, 2)
+
+    return Scenario("pause and resume", app, completed(1), play=play)
+
+
+FLOW_SCENARIOS: list[Callable[[], Scenario]] = [
+    one_at_a_time,
+    two_limits,
+    held_up,
+    throttled,
+    limited,
+    single_skip,
+    single_cancel,
+    debounced,
+    batched,
+    paused,
+]
