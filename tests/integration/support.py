@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ from stepwell import AsyncContext, Context, Run, Stepwell
 from stepwell.app import Function
 from stepwell.testing import DeadLetter, LocalStepwell
 from stepwell.testing.observations import Began, Wrote
+from stepwell_lambdas.registrar import handler as registrar
 
 Body = Callable[[Any], Generator[Any, Any, Any]]
 """A function that yields what it would await: `charge = yield ctx.step.run(charge_card)`."""
@@ -96,3 +98,21 @@ def writes_to(local: LocalStepwell, run: Run, prefix: str) -> int:
     return sum(
         1 for write in local.world.observations.of(Wrote) if write.run_id == run.id and write.sk.startswith(prefix)
     )
+
+
+def redeploy(local: LocalStepwell, app: Stepwell, kind: str = "Update") -> None:
+    """Register the app anew as it is now, as CloudFormation does, or with the kind "Delete" remove it."""
+    answers: list[dict[str, Any]] = []
+    lambdas = local.world.lambdas
+    name = f"stepwell-registrar-{app.id}"
+    build = lambda: registrar.make_handler(local._ports(), answer=lambda url, body: answers.append(json.loads(body)))  # noqa: E731
+    function = lambdas.add(name, "registrar", build)
+    workers = dict(local._backstage._ports.store.apps.current()[0][app.id].workers)
+    event = {
+        **dict.fromkeys(["ResponseURL", "StackId", "RequestId", "LogicalResourceId"], ""),
+        "RequestType": kind,
+        "PhysicalResourceId": f"stepwell-app/{app.id}",
+        "ResourceProperties": {"AppId": app.id, "Workers": workers},
+    }
+    lambdas.invoke(function, json.dumps(event))
+    assert [answer["Status"] for answer in answers] == ["SUCCESS"], answers
