@@ -1,4 +1,4 @@
-"""`stepwell functions`: what is deployed, and what starts it."""
+"""`stepwell functions`: what is deployed, what starts it, and when if that is known."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ def add_to(cli: typer.Typer) -> None:
 
 @friendly
 def functions(stack: Stack = None, as_json: AsJson = False) -> None:
-    """The registered functions and their triggers."""
+    """The registered functions and their triggers; of a schedule also the next tick."""
+    import time
+
     from stepwell.cli.console import hint, out, print_json
     from stepwell.cli.words import several
 
-    apps = registered(connect(stack))
+    apps, now = registered(connect(stack)), round(time.time() * 1000)
     if as_json:
-        print_json([{"app": app.id, **entry} for app in apps for entry in app.functions])
+        print_json([function_shape(app.id, entry, now) for app in apps for entry in app.functions])
         return
     console = out()
     if not any(app.functions for app in apps):
@@ -49,7 +51,7 @@ def functions(stack: Stack = None, as_json: AsJson = False) -> None:
         for entry in app.functions:
             table.add_row(
                 Text.assemble((f"{app.id}/", "dim"), (entry["id"], "bold")),
-                Text("\n".join(trigger_words(trigger) for trigger in entry.get("triggers", ()))),
+                Text("\n".join(trigger_words(trigger, now) for trigger in entry.get("triggers", ()))),
                 str(entry.get("retries", "")),
                 Text(option_words(entry)),
             )
@@ -58,11 +60,31 @@ def functions(stack: Stack = None, as_json: AsJson = False) -> None:
     hint(console, f"{several(count, 'function')} in {several(len(apps), 'app')}")
 
 
-def trigger_words(trigger: Mapping[str, Any]) -> str:
-    """A trigger of the manifest in one line."""
+def function_shape(app: str, entry: Mapping[str, Any], now: int) -> dict[str, Any]:
+    """A function as JSON: its entry in the manifest, and the next tick (UTC) of each schedule."""
+    from stepwell.cli.words import iso
+    from stepwell.clock import from_millis
+    from stepwell.schedules import Schedule
+
+    triggers = [
+        {**trigger, "next_at": iso(from_millis(Schedule.from_json(trigger).after(now)))}
+        if "cron" in trigger
+        else trigger
+        for trigger in entry.get("triggers", ())
+    ]
+    return {"app": app, **entry, "triggers": triggers}
+
+
+def trigger_words(trigger: Mapping[str, Any], now: int) -> str:
+    """A trigger of the manifest in one line; of a schedule with its next tick after `now` (milliseconds), local time."""
     if "cron" in trigger:
-        zone = trigger.get("tz", "UTC")
-        return f"cron {trigger['cron']}" + (f" ({zone})" if zone != "UTC" else "")
+        from stepwell.durations import spoken
+        from stepwell.schedules import Schedule
+
+        schedule = Schedule.from_json(trigger)
+        following = schedule.local(schedule.after(now))[:16].replace("T", " ")
+        jitter = f", up to {spoken(schedule.jitter)} later" if schedule.jitter else ""
+        return f"cron {schedule.expression}, next {following} {schedule.tz}{jitter}"
     where = f"  where {trigger['where']}" if trigger.get("where") else ""
     return f"{trigger.get('event', '?')}{where}"
 

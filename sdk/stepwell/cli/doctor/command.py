@@ -58,7 +58,7 @@ def doctor(
 
 def _checks() -> Mapping[str, Any]:
     """The checks by name, in the order in which one explains the next."""
-    from stepwell.cli.doctor import access, deployment, state, storage
+    from stepwell.cli.doctor import access, deployment, schedules, state, storage
 
     return {
         "outputs": deployment.outputs,
@@ -73,6 +73,7 @@ def _checks() -> Mapping[str, Any]:
         "permissions": access.permissions,
         "registration": state.registration,
         "runs": state.stuck,
+        "schedules": schedules.schedules,
         "backlog": state.backlog,
         "dead letters": state.dead_letters,
     }
