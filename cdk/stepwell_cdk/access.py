@@ -56,9 +56,9 @@ def of_sweeper(storage: Storage, role: iam.Role) -> None:
 
 
 def of_registrar(storage: Storage, role: iam.Role) -> None:
-    """The registrar: the registered apps in the table. Leave to ask a worker is given by each worker itself."""
+    """The registrar: the registered apps and their schedules. Leave to ask a worker is given by each worker itself."""
     touches = [*ITEMS, "dynamodb:BatchGetItem", "dynamodb:DeleteItem"]
-    _allow(role, touches, storage.table.table_arn, partitions=("APP",))
+    _allow(role, touches, storage.table.table_arn, partitions=("APP", "CRON#*"))
     _payloads(
         storage, role, "Large manifests lie under keys of their own, one for each registration.", {"apps/*": OBJECTS}
     )

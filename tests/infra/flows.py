@@ -14,7 +14,7 @@ from typing import Any
 
 import boto3
 
-from stepwell import Callback, Context, EventModel, Failure, NonRetriableError, Stepwell, Trigger, step
+from stepwell import Callback, Context, Cron, EventModel, Failure, NonRetriableError, Stepwell, Trigger, step
 from stepwell.testing import Fault, FaultKind, FaultPlan, LocalStepwell
 from stepwell_lambdas.registrar.handler import make_handler
 
@@ -109,6 +109,11 @@ def broken(ctx: Context[dict]) -> None:
 @shop.function(on="order/shouted")
 def hear_own(ctx: Context[dict]) -> int:
     return len(ctx.event.data["text"])
+
+
+@shop.function(on=Cron("*/20 * * * *"))
+def tidy_up(ctx: Context[dict]) -> None:
+    return None
 
 
 @crm.function(on="crm/score")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepwell import Backoff, EventModel, Stepwell, Trigger, step
+from stepwell import Backoff, Cron, EventModel, Stepwell, Trigger, step
 from stepwell.errors import InvalidOption
 from stepwell.steps import StepOptions, options_of, plain, step_id
 
@@ -64,6 +64,17 @@ def test_the_manifest_says_all_that_is_needed_to_start_functions() -> None:
     assert len(app.manifest()["functions"]) == 3
 
 
+def test_schedules_stand_among_the_triggers() -> None:
+    app = Stepwell("shop")
+    triggers = [Order, Cron("0  8 * * *"), Cron("0 8 * * *", tz="Europe/Paris", jitter="5m"), Cron("0 9 * * *")]
+    assert app.function(on=triggers, id="a")(fn).entry["triggers"] == [
+        {"event": "order/created"},
+        {"cron": "0 8 * * *", "tz": "UTC"},
+        {"cron": "0 8 * * *", "tz": "Europe/Paris", "jitter": 300.0},
+        {"cron": "0 9 * * *", "tz": "UTC"},
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -72,6 +83,12 @@ def test_the_manifest_says_all_that_is_needed_to_start_functions() -> None:
         ({"on": ""}, "''"),
         ({"on": "a/*/b"}, "wildcard stands at the end"),
         ({"on": dict}, "EventModel"),
+        ({"on": Cron("0 0 31 2 *")}, "Cron('0 0 31 2 *') never fires"),
+        ({"on": Cron("0 8 * *")}, "has 4 fields, not five"),
+        ({"on": ["go", Cron("0 0 8 * * *")]}, "has 6 fields, not five"),
+        ({"on": Cron("0 25 * * *")}, "bad hour"),
+        ({"on": Cron("0 8 * * *", tz="Europe/Pariss")}, "tz='Europe/Pariss' is no time zone"),
+        ({"on": [Cron("0 8 * * *"), Cron("0 8  * * *", jitter=60)]}, "Cron('0 8 * * *', tz='UTC') twice"),
         ({"on": "go", "retries": -1}, "retries"),
         ({"on": "go", "retries": 1.5}, "retries"),
         ({"on": "go", "retries": True}, "retries"),

@@ -390,7 +390,7 @@ class TestColdStart:
         program = f"""
 import gc, json, sys
 import stepwell_lambdas.{handler}.handler
-heavy = {{"pydantic", "boto3", "moto", "ministack", "aws_cdk", "jsii", "rich", "typer"}}
+heavy = {{"pydantic", "boto3", "moto", "ministack", "aws_cdk", "jsii", "rich", "typer", "cronsim", "zoneinfo"}}
 base = getattr(sys.modules.get("botocore.client"), "BaseClient", ())
 clients = [type(thing).__name__ for thing in gc.get_objects() if base and isinstance(thing, base)]
 print(json.dumps([sorted(heavy & set(sys.modules)), clients]))
@@ -399,6 +399,21 @@ print(json.dumps([sorted(heavy & set(sys.modules)), clients]))
 
         assert run.returncode == 0, run.stderr
         assert json.loads(run.stdout) == [[], []]
+
+    def test_an_app_without_a_schedule_does_not_pay_for_a_calendar(self) -> None:
+        program = """
+import sys
+import stepwell_lambdas.worker.handler
+from stepwell import Cron, Stepwell
+app = Stepwell("shop")
+app.function(on="go", id="fn")(lambda ctx: None)
+before = "cronsim" in sys.modules
+app.function(on=Cron("0 8 * * *"), id="daily")(lambda ctx: None)
+print(before, "cronsim" in sys.modules)
+"""
+        run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+        assert (run.stdout, run.stderr) == ("False True\n", "")
 
 
 class TestTestsThemselves:

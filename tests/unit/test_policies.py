@@ -61,6 +61,8 @@ def test_a_policy_is_plain_json_with_durations_in_seconds(policy: Any, plain: di
         lambda: Batch(0, "1s"),
         lambda: Singleton("maybe"),  # type: ignore[arg-type]
         lambda: Trigger("a", where="event.("),
+        lambda: Cron("0 8 * * *", jitter="-1s"),
+        lambda: Cron(5),  # type: ignore[arg-type]
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused_where_it_is_written(make: Callable[[], Any]) -> None:
