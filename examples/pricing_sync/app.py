@@ -1,8 +1,9 @@
-"""Ninety thousand prices go to an API that takes fifty at a time and may break down: one loop, one step a batch."""
+"""Every night ninety thousand prices go to an API that takes fifty at a time and may break down: one loop, one step a batch."""
 
 from math import ceil
+from typing import Any
 
-from stepwell import Backoff, Context, EventModel, Stepwell, idempotency_key, step
+from stepwell import Backoff, Context, Cron, EventModel, Stepwell, idempotency_key, step
 
 from .fakes import price_api, price_list
 
@@ -14,6 +15,15 @@ BATCH_SIZE = 50
 class PriceListPublished(EventModel, name="prices/published"):
     version: str
     skus: int
+
+
+@app.function(on=Cron("0 22 * * *", tz="Europe/Paris"))
+def publish_prices(ctx: Context[dict[str, Any]]) -> str:
+    """Publish the price list of the day when the shops have closed."""
+    version = ctx.event.data["scheduled_at"][:10]  # the day in Paris, also when the tick comes late or is replayed
+    skus = ctx.step.run("count-skus", price_list.count, version)
+    ctx.step.send_event("publish", PriceListPublished(version=version, skus=skus))
+    return version
 
 
 @step(retries=8, backoff=Backoff("15s", factor=2, maximum="10m"))

@@ -23,6 +23,12 @@ class PriceApiDown(Exception):
 class PriceList:
     """Published price lists. A version never changes, so any page of it can be read again at any time."""
 
+    skus = 90_000
+
+    def count(self, version: str) -> int:
+        """How many SKUs a version has."""
+        return self.skus
+
     def page(self, version: str, first: int, size: int) -> dict[str, int]:
         """The prices in cents of SKUs number `first` to `first + size - 1`."""
         return {sku(number): _price(version, sku(number)) for number in range(first, first + size)}

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -108,6 +109,29 @@ def test_a_last_batch_may_be_short(local: LocalStepwell) -> None:
     local.run_until_idle()
     assert run_of(local, event_id).result["batches"] == 3
     assert [request.size for request in fakes.price_api.requests] == [50, 50, 1]
+
+
+def test_every_night_at_ten_in_paris_the_list_of_the_day_is_published_and_synced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fakes.price_list, "skus", 120)
+    paris = ZoneInfo("Europe/Paris")
+    with LocalStepwell(app, start=datetime(2026, 10, 24, 12, tzinfo=paris)) as local:
+        fakes.reset(clock=local.now)
+        local.advance("3d")
+        nights = sorted(local.client.runs(function="pricing/publish-prices"), key=lambda run: run.created_at)
+        assert [(run.started_at or run.created_at).astimezone(paris).isoformat() for run in nights] == [
+            "2026-10-24T22:00:00+02:00",
+            "2026-10-25T22:00:00+01:00",  # winter time has begun: 25 hours later
+            "2026-10-26T22:00:00+01:00",
+        ]
+        versions = [run.result for run in nights]
+        assert versions == ["2026-10-24", "2026-10-25", "2026-10-26"]
+        synced = list(local.client.runs(function="pricing/sync-prices"))
+        assert sorted(run.event.data["version"] for run in synced) == versions
+        assert {(run.status, run.result["batches"]) for run in synced} == {(RunStatus.COMPLETED, 3)}
+        assert fakes.price_api.prices == fakes.price_list.page("2026-10-26", 1, 120)
+    fakes.reset()
 
 
 @pytest.mark.slow
