@@ -88,8 +88,7 @@ async def record(debate_id: str, status: str, detail: str) -> None:
 async def report_failure(ctx: AsyncContext[Failure]) -> None:
     """Runs once a debate has failed for good, so that nobody waits for a film that will never come."""
     failure = ctx.event.data
-    if failure.event is not None:
-        await ctx.step.run(record, failure.event["data"]["debate_id"], "failed", failure.error.message)
+    await ctx.step.run(record, failure.event.data["debate_id"], "failed", failure.error.message)
 
 
 @app.function(on=DebateRequested, on_failure=report_failure)

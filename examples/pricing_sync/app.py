@@ -20,7 +20,7 @@ class PriceListPublished(EventModel, name="prices/published"):
 @app.function(on=Cron("0 22 * * *", tz="Europe/Paris"))
 def publish_prices(ctx: Context[dict[str, Any]]) -> str:
     """Publish the price list of the day when the shops have closed."""
-    version = ctx.event.data["scheduled_at"][:10]  # the day in Paris, also when the tick comes late or is replayed
+    version: str = ctx.event.data["scheduled_at"][:10]  # the day in Paris, also when the tick comes late or is replayed
     skus = ctx.step.run("count-skus", price_list.count, version)
     ctx.step.send_event("publish", PriceListPublished(version=version, skus=skus))
     return version

@@ -114,7 +114,7 @@ def notify(subject: str, message: str) -> None:
 
 def report_failure(ctx: Context[Failure]) -> None:
     failure = ctx.event.data
-    recording = failure.event["data"]["audio"] if failure.event else failure.run_id
+    recording = failure.event.data["audio"]
     ctx.step.run(notify, "A recording could not be transcribed", f"{recording}: {failure.error.message}")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.client import Client
 from stepwell.context import AsyncContext, Context
+from stepwell.endings import endings
 from stepwell.engine.async_driver import AsyncDriver
 from stepwell.engine.core import Core
 from stepwell.engine.execution import Driver, Program
@@ -136,10 +137,12 @@ class Stepwell:
         on: an event name, an EventModel, a Trigger, a Cron, or a list of these. id: the function's name in kebab-case
         unless given. name: for people. retries: attempts after the first, of the body and by default of each of its
         steps. on_failure: called with a Context[Failure] after a run has failed. compute: the class of worker it runs in.
+        cancel_on: events that cancel a live run, received after it was. timeouts: how long it may take to start, and to
+        finish from then on, before it is cancelled.
 
         Raises InvalidOption if an option makes no sense.
         """
-        refuse_unavailable(cancel_on=cancel_on or None, timeouts=timeouts, tags=tags)
+        refuse_unavailable(tags=tags)
         flow = flow_options(
             concurrency=concurrency,
             throttle=throttle,
@@ -152,6 +155,7 @@ class Stepwell:
         )
         check_retries(retries)
         check_policy("backoff", backoff, Backoff)
+        ends = endings(cancel_on, timeouts)
 
         def declare(fn: Callable[..., Any]) -> Function:
             function_id = id if id is not None else getattr(fn, "__name__", "").strip("_").replace("_", "-").lower()
@@ -177,7 +181,7 @@ class Stepwell:
                 handler = {**handling, "id": f"{function_id}.on-failure", "name": f"{name or function_id} (on failure)"}
                 handler |= {"triggers": [], "on_failure": False}
                 self._add(Function(self, on_failure, handler, {"stepwell/run.failed": Failure}))
-            return self._add(Function(self, fn, entry, models))
+            return self._add(Function(self, fn, entry | ends, models))
 
         return declare
 

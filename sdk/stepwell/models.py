@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from stepwell.clock import iso
 from stepwell.codec import JSON, dumps, loads
@@ -40,11 +41,22 @@ class Failure(BaseModel):
         traceback: str | None = None
         step: str | None = None
 
+    class Cause(BaseModel):
+        """The event that had started the run, its data as plain JSON. Its fields can also be had as `event["data"]`."""
+
+        id: str
+        name: str
+        data: dict[str, Any] = Field(default_factory=dict)
+        ts: datetime
+        tenant: str | None = None
+
+        def __getitem__(self, field: str) -> Any:
+            return getattr(self, field)
+
     run_id: str
     function: str
     error: Error
-    event: dict[str, Any] | None
-    """The event that had started the run: id, name, data, ts, tenant."""
+    event: Cause
 
 
 def name_of(event: Any) -> str:

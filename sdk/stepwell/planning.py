@@ -14,7 +14,7 @@ from stepwell.durations import Duration, seconds
 from stepwell.engine.core import Core
 from stepwell.engine.operations import BodyStep, Operation, Poll, as_backoff, send_events
 from stepwell.engine.resolve import shape_of
-from stepwell.engine.waits import CallbackWait, ChildRun, EventWait, Sleep
+from stepwell.engine.waits import CallbackWait, ChildRun, DetachedRun, EventWait, Sleep
 from stepwell.errors import InvalidOption
 from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
 from stepwell.expressions import check_expression
@@ -243,7 +243,7 @@ class Planner:
             raise InvalidOption(f'since is None or "run_start", got {since!r}.')
         model = event if isinstance(event, type) and issubclass(event, EventModel) else None
         name = name_of(event)
-        wanted = _match(match)
+        wanted = plain_match(match)
         if where is not None:
             check_expression(where, what="where")
         length = _wait_seconds(timeout, "timeout")
@@ -285,8 +285,12 @@ class Planner:
 
     # ---- other functions
 
-    def invoke(self, function: Any, data: Any, id: str | None, timeout: Duration | None) -> Operation:
-        """ctx.step.invoke."""
+    def invoke(
+        self, function: Any, data: Any, id: str | None, timeout: Duration | None, detached: bool = False
+    ) -> Operation:
+        """ctx.step.invoke. Detached, the result is the child's run id."""
+        if detached and timeout is not None:
+            raise InvalidOption("timeout= is how long to wait for a child; a detached one is not waited for.")
         app, target, typed = self._target(function)
         name = check_step_id(id) if id is not None else target
         key = self.core.key_for(name)
@@ -297,7 +301,7 @@ class Planner:
             raise InvalidOption(f"invoke {target!r}: data must be an object (a dict or a model), got {data!r}.")
         run = self.core.run
         child = child_run_id(app, target, run.id, key)
-        shape = shape_of("invoke", [app, target, body])
+        shape = shape_of("invoke", [app, target, body, "detached"] if detached else [app, target, body])
         message = {
             "stepwell": "invoke",
             "run": child,
@@ -306,15 +310,18 @@ class Planner:
             "data": body,
             "event_id": event_id_of(derived_ulid(self.core.now(), "invoked", child)),
             "ts": self.core.now(),
-            "parent": {"run": run.id, "step": key, "id": name, "kind": "invoke", "shape": shape},
         }
-        return ChildRun(
+        if run.quiet:
+            message["quiet"] = True
+        if not detached:
+            message["parent"] = {"run": run.id, "step": key, "id": name, "kind": "invoke", "shape": shape}
+        return (DetachedRun if detached else ChildRun)(
             key=key,
             id=name,
             kind="invoke",
             shape=shape,
             args=f"{app}/{target}, {canonical(body)}"[:100],
-            decode=typed.decode,
+            decode=loads if detached else typed.decode,
             child=child,
             message=lambda _: message,
             timeout=None if timeout is None else _wait_seconds(timeout, "timeout"),
@@ -332,13 +339,14 @@ def named(target: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]
     return step_id(target), target, args
 
 
-def _match(match: Any) -> dict[str, JSON]:
+def plain_match(match: Any) -> dict[str, JSON]:
+    """Paths into an event and the values they must have, as plain JSON. Raises InvalidOption."""
     if match is None:
         return {}
     if not isinstance(match, Mapping) or not all(isinstance(path, str) and path for path in match):
         raise InvalidOption(f'match takes paths and values, such as {{"data.order_id": "o-1"}}; got {match!r}.')
-    plain_match: dict[str, JSON] = loads(Typed(Any, "match").encode(dict(match)))
-    return plain_match
+    wanted: dict[str, JSON] = loads(Typed(Any, "match").encode(dict(match)))
+    return wanted
 
 
 def _wait_seconds(duration: Duration, what: str) -> float:

@@ -76,9 +76,15 @@ class Queue:
         )
 
 
-def look(run: str, *, delay: float = 0, missed: int | None = None) -> Message:
-    """Ask the orchestrator to look at a run and do what is due; `missed` names an overdue dispatch by its epoch."""
-    extra = {} if missed is None else {"missed": missed}
+def look(run: str, *, delay: float = 0, missed: int | None = None, left: bool = False) -> Message:
+    """Ask the orchestrator to look at a run and do what is due.
+
+    `missed` names an overdue dispatch by its epoch. `left` says that a worker has just found its run ended, and may
+    have left children behind that nobody knew of.
+    """
+    extra: dict[str, JSON] = {} if missed is None else {"missed": missed}
+    if left:
+        extra["left"] = True
     return Message({"stepwell": "look", "run": run, **extra}, delay)
 
 

@@ -143,7 +143,7 @@ class RunState:
     misfires: int = 0
     """Dispatches in a row that reached no worker."""
     owes: tuple[str, ...] = ()
-    """Followers not delivered yet: `parent`, `on_failure`, `children`."""
+    """Followers not delivered yet: `parent`, `on_failure`, `children`, `event`."""
     result: Stored | None = None
     error: ErrorInfo | None = None
     reason: str | None = None
@@ -167,6 +167,16 @@ class RunState:
     """The run that took its event along, or came in its place."""
     on_failure: bool = False
     """Whether its function has a handler for failures."""
+    start_within: int | None = None
+    """Milliseconds from its acceptance in which it has to start, or is cancelled (timeouts.start)."""
+    finish_within: int | None = None
+    """Milliseconds from its first start in which it has to finish, or is cancelled (timeouts.finish)."""
+    guards: tuple[str, ...] = ()
+    """Where the events that cancel it are waited for (cancel_on): number and key of each of its guards."""
+    announces: tuple[str, ...] = ()
+    """Those of its ends that somebody listens to, as statuses: they are followed by a run event."""
+    quiet: bool = False
+    """A run event is among its ancestors: its end is no event, and neither is that of the runs it invokes."""
 
     @property
     def place(self) -> int:

@@ -147,6 +147,8 @@ def check_step_id(id: Any) -> str:
     """The id if it is one: text of 1 to 200 printable characters."""
     if not isinstance(id, str) or not 0 < len(id) <= MAX_STEP_ID or not id.isprintable():
         raise InvalidOption(f"A step id is text of 1 to {MAX_STEP_ID} printable characters, got {id!r}.")
+    if id.startswith("!"):
+        raise InvalidOption(f"Step ids that begin with '!' are the engine's own; got {id!r}.")
     return id
 
 

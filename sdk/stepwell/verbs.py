@@ -182,12 +182,21 @@ class Steps:
         result: R = self._driver.finish(self._plan.poll(id, check, args, until, every, timeout, max_attempts))
         return result
 
-    def invoke(self, function: Any, data: Any = None, *, id: str | None = None, timeout: Duration | None = None) -> Any:
+    def invoke(
+        self,
+        function: Any,
+        data: Any = None,
+        *,
+        id: str | None = None,
+        timeout: Duration | None = None,
+        detached: bool = False,
+    ) -> Any:
         """Run another function as a child run and wait for its result. `function`: the function, or "app/function-id".
 
         Raises StepError if it failed (its cause is a RunFailed), StepTimeout if it took too long; it goes on then.
+        detached: do not wait, and give its run id; it goes on whatever becomes of this run, and has no parent.
         """
-        return self._driver.finish(self._plan.invoke(function, data, id, timeout))
+        return self._driver.finish(self._plan.invoke(function, data, id, timeout, detached))
 
     def send_event(
         self,
@@ -299,10 +308,16 @@ class AsyncSteps:
         return self._driver.finish(self._plan.poll(id, check, args, until, every, timeout, max_attempts))
 
     def invoke(
-        self, function: Any, data: Any = None, *, id: str | None = None, timeout: Duration | None = None
+        self,
+        function: Any,
+        data: Any = None,
+        *,
+        id: str | None = None,
+        timeout: Duration | None = None,
+        detached: bool = False,
     ) -> Coroutine[Any, Any, Any]:
         """Run another function as a child run and wait for its result; see Steps.invoke."""
-        return self._driver.finish(self._plan.invoke(function, data, id, timeout))
+        return self._driver.finish(self._plan.invoke(function, data, id, timeout, detached))
 
     def send_event(
         self,

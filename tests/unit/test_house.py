@@ -58,6 +58,7 @@ FLOORS: dict[str, float] = {
     "steps": 5,
     "remote": 5,
     "planning": 5,
+    "endings": 5,
     "verbs": 5,
     "context": 5,
     "flow": 5,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+from stepwell.decisions.deadlines import out_of_time
 from stepwell.records import RunState, RunStatus
 
 DISPATCH_DEADLINE = 90_000
@@ -29,6 +30,8 @@ class Next(Enum):
     """Its holder is dead."""
     POST = auto()
     """Its time comes within what the queue can delay: post the wake-up."""
+    TIME_OUT = auto()
+    """It is out of time: end it."""
     DELIVER = auto()
     """It has ended, and others have to be told."""
 
@@ -41,6 +44,8 @@ def decide(run: RunState, now: int, *, missed: int | None = None) -> Next:
     """
     if run.status.is_terminal:
         return Next.DELIVER if run.owes else Next.NOTHING
+    if out_of_time(run, now):
+        return Next.TIME_OUT
     if run.status is RunStatus.QUEUED:
         overdue = missed == run.epoch or (run.due_at is not None and run.due_at <= now)
         return Next.ASK_AGAIN if overdue else Next.NOTHING

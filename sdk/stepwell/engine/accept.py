@@ -11,6 +11,7 @@ from typing import Any
 
 from stepwell.codec import JSON, canonical, dumps
 from stepwell.decisions.routing import matching
+from stepwell.engine.cancelling import cancel_guarded, guarded_paths, note_event
 from stepwell.engine.resolve import resolve_waiter
 from stepwell.engine.starting import start_run
 from stepwell.errors import DuplicateEvent
@@ -20,6 +21,7 @@ from stepwell.ports import Ports
 from stepwell.queue import Message
 from stepwell.store.apps import AppRecord
 from stepwell.store.events import KeptEvent, received_ulid
+from stepwell.store.guards import MARK, is_guard
 from stepwell.store.layout import ANY
 from stepwell.store.waiters import look_up
 
@@ -46,7 +48,10 @@ def accept(
     """
     event = ports.store.events.open(event)
     matched = [(app.id, entry) for app in apps.values() for entry in matching(app.functions, event)]
-    waited = {app: found for (app, name), found in paths.items() if name == event.name}
+    waited = guarded_paths(apps, event.name)
+    for (app, name), found in paths.items():
+        if name == event.name:
+            waited[app] = waited.get(app, set()) | found
     key = event_key(event.name, event.id)
     data_digest = digest(canonical(event.data)).hex()[:16]
     carried = event_millis(event.id)
@@ -63,25 +68,22 @@ def accept(
             received, before = first.received, first.accepted
             matched = [(app, entry) for app, entry in matched if f"{app}/{entry['id']}" in first.functions]
     folded = carried is not None and len(matched) == 1
-    if cursor is None and (waited or not matched or (carried is not None and not folded)):
+    awaited = any(not path.startswith(MARK) for found in waited.values() for path in found)
+    if cursor is None and (awaited or not matched or (carried is not None and not folded)):
         ports.store.events.log(event, received_ulid(event.id, received, key), names, ports.now())
 
+    came = sent if before is None else received
     begin = cursor["run"] if cursor else 0
     for app, entry in matched[begin : begin + PER_MESSAGE]:
+        run = run_id(app, entry["id"], received, key)
         existing = start_run(
-            ports,
-            app,
-            entry["id"],
-            run_id(app, entry["id"], received, key),
-            event,
-            entry=entry,
-            triggered=True,
-            again=again,
+            ports, app, entry["id"], run, event, entry=entry, received=came, triggered=True, again=again
         )
         if existing is not None and existing.event_digest != data_digest:
             raise DuplicateEvent(_other_data(event))
     if begin + PER_MESSAGE < len(matched):
         return _go_on(ports, event, sent, run=begin + PER_MESSAGE)
+    note_event(ports, event, key, came, waited)
     return _wake_waiters(ports, event, key, received, sent, waited, before, again, cursor)
 
 
@@ -97,7 +99,7 @@ def _wake_waiters(
     cursor: Mapping[str, Any] | None,
 ) -> None:
     scope = event.scope()
-    places = [(app, path) for app in sorted(waited) for path in sorted(waited[app])]
+    places = [(app, path) for app in sorted(waited) for path in sorted({each.lstrip(MARK) for each in waited[app]})]
     begin = places.index(tuple(cursor["place"])) if cursor and "place" in cursor else 0
     after = cursor.get("after") if cursor else None
     seen, last = 0, ""
@@ -111,7 +113,10 @@ def _wake_waiters(
             seen, last = seen + 1, place
             if before is not None and waiter.registered > before:
                 continue  # a duplicate of an event that had been accepted before this wait began
-            resolve_waiter(ports, waiter, event, key, received if before is None else before, again=again)
+            if is_guard(waiter):
+                cancel_guarded(ports, waiter, event, key, sent if before is None else received)
+            else:
+                resolve_waiter(ports, waiter, event, key, received if before is None else before, again=again)
         after = None
     return None
 

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from stepwell.decisions.deadlines import soonest
 from stepwell.decisions.flow import Flow, Memory, Verdict, admit, mentioned, pause_gate, resolve
 from stepwell.decisions.next import DISPATCH_DEADLINE, GRACE, rest
-from stepwell.engine.ending import cancel, ended, expiry
-from stepwell.engine.lines import BACKSTOP
+from stepwell.engine.ending import cancel, ended, expiry, followers, skipped
+from stepwell.engine.lines import patience
 from stepwell.events import Envelope
 from stepwell.ids import ulid_millis
 from stepwell.ports import Ports
@@ -58,10 +59,21 @@ def admit_run(
             continue
         if existing is not None:
             return existing, False
-        if verdict.joins is not None and verdict.completes:
-            ports.queue.send(look(verdict.joins))
+        messages = [look(each) for each in _concerned(verdict, made, others)]
+        if messages:
+            ports.queue.send(*messages)
         return made, True
     raise RuntimeError(f"The gates of {run.app}/{run.function} are contended; the event will be delivered again.")
+
+
+def _concerned(verdict: Verdict, made: RunState, others: Mapping[str, RunState]) -> list[str]:
+    """The runs for which something follows from the verdict at once."""
+    found = [verdict.joins] if verdict.joins is not None and verdict.completes else []
+    if made.owes:
+        found.append(made.id)
+    if verdict.replaces is not None and followers(others[verdict.replaces], RunStatus.SKIPPED):
+        found.append(verdict.replaces)
+    return found
 
 
 def _decide(
@@ -90,25 +102,28 @@ def _write(
     remembers = [(gates.get(gate, GateState(gate)), memory, until) for gate, memory, until in verdict.remembers]
     written = Entry(remembers=remembers)
     if verdict.status is RunStatus.SKIPPED:
-        made = replace(run, status=RunStatus.SKIPPED, reason=verdict.reason, ended=now, due_at=None, wake_at=None)
-        made = replace(made, gates=(), batch=False, taken_by=verdict.joins)
+        bare = replace(run, gates=(), batch=False, taken_by=verdict.joins)
+        made = skipped(ports, bare, verdict.reason or "")
         if verdict.joins is not None:
             packed = ports.store.events.pack(event, beside=len(verdict.joins) + 60)
             full = now + GRACE if verdict.completes else None
             written = replace(written, joins=(verdict.joins, verdict.place), event=packed, completes=full)
-        return made, replace(written, ttl=expiry(ports, now))
+        return made, replace(written, ttl=None if made.owes else expiry(ports, now))
     if verdict.replaces is not None:
         reason = f"debounce: run {run.id} has a later event"
-        fields = {**ended(ports, others[verdict.replaces], RunStatus.SKIPPED, []), "reason": reason}
+        other = others[verdict.replaces]
+        fields = {**ended(ports, other, RunStatus.SKIPPED, followers(other, RunStatus.SKIPPED)), "reason": reason}
         written = replace(written, skips=(verdict.replaces, {**fields, "line": None}))
     if verdict.status is RunStatus.SCHEDULED and verdict.wake_at is not None:
-        due, delay = rest(verdict.wake_at, now)
+        wake_at = soonest(run, verdict.wake_at)
+        due, delay = rest(wake_at, now)
         if delay is not None:
             ports.queue.send(look(run.id, delay=delay))
-        return replace(run, status=RunStatus.SCHEDULED, wake_at=verdict.wake_at, due_at=due), written
+        return replace(run, status=RunStatus.SCHEDULED, wake_at=wake_at, due_at=due), written
     line = _line(run, entry, flow, gates)
     if line is not None:
-        made = replace(run, status=RunStatus.SCHEDULED, line=line[0], wake_at=None, due_at=now + BACKSTOP)
+        due, ends = patience(ports, run)
+        made = replace(run, status=RunStatus.SCHEDULED, line=line[0], wake_at=ends, due_at=due)
         return made, replace(written, waits=line)
     takes = [(slot.gate, slot.limit) for slot in flow.slots]
     made = replace(run, status=RunStatus.QUEUED, held=bool(takes), wake_at=None, due_at=now + DISPATCH_DEADLINE)

@@ -6,9 +6,11 @@ import logging
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from stepwell.decisions.deadlines import soonest
 from stepwell.decisions.next import DISPATCH_DEADLINE, rest
 from stepwell.decisions.retries import MAX_MISFIRES, misfire_delay
 from stepwell.engine.ending import fail
+from stepwell.engine.overtime import remind
 from stepwell.engine.slots import settle
 from stepwell.errors import ErrorInfo
 from stepwell.ports import Ports
@@ -22,6 +24,7 @@ logger = logging.getLogger("stepwell")
 
 def dispatch(ports: Ports, run: RunState) -> None:
     """Ask a worker to take a queued run. That nobody can be asked is noted on the run, which is asked for again later."""
+    remind(ports, run)
     worker = ports.store.apps.worker(run.app, run.compute)
     if worker is None:
         return misfire(ports, run, f"app {run.app!r} has no registered worker of compute class {run.compute!r}")
@@ -54,9 +57,10 @@ def misfire(ports: Ports, run: RunState, why: str) -> None:
     if misfires > MAX_MISFIRES:
         error = ErrorInfo("Undeliverable", f"No worker could take this run for 24 hours. The last reason: {why}.")
         return fail(ports, run, layout.QUEUED, error, _seen=run.epoch)
-    now, delay = ports.now(), misfire_delay(misfires)
-    due, _ = rest(now + round(delay * 1000), now)
-    ports.queue.send(look(run.id, delay=delay))
+    now = ports.now()
+    wake_at = soonest(run, now + round(misfire_delay(misfires) * 1000))
+    due, delay = rest(wake_at, now)
+    ports.queue.send(look(run.id, delay=delay or 0))
     try:
         settle(
             ports,
@@ -64,7 +68,7 @@ def misfire(ports: Ports, run: RunState, why: str) -> None:
             layout.QUEUED,
             due=due,
             status=(RunStatus.SUSPENDED if run.epoch else RunStatus.SCHEDULED).value,
-            wake_at=now + round(delay * 1000),
+            wake_at=wake_at,
             misfires=misfires,
             reason=f"no worker: {why}"[:500],
             _seen=run.epoch,

@@ -6,6 +6,7 @@ orchestrator to tell them (`following`); if that is lost, the sweeper asks again
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from stepwell.codec import dumps
@@ -18,7 +19,7 @@ from stepwell.records import RunState, RunStatus
 from stepwell.store import layout
 from stepwell.store.runs import LostRun
 
-PARENT, ON_FAILURE, CHILDREN = "parent", "on_failure", "children"
+PARENT, ON_FAILURE, CHILDREN, EVENT = "parent", "on_failure", "children", "event"
 
 KEEP = 30 * 86400
 """Seconds that what belongs to a live run is kept beyond the retention of ended runs. A run that rests for longer than
@@ -34,6 +35,8 @@ def followers(run: RunState, status: RunStatus) -> list[str]:
         owed.append(ON_FAILURE)
     if status in (RunStatus.CANCELLED, RunStatus.FAILED):
         owed.append(CHILDREN)
+    if status.value in run.announces:
+        owed.append(EVENT)
     return owed
 
 
@@ -70,8 +73,8 @@ def fail(ports: Ports, run: RunState, if_: str, error: ErrorInfo, **values: Any)
         ports.queue.send(look(run.id))
 
 
-def cancel(ports: Ports, run_id: str, reason: str) -> bool:
-    """End a live run as cancelled. LIVE: False if it had already ended (or does not exist).
+def cancel(ports: Ports, run_id: str, reason: str, if_: str = layout.LIVE, **values: Any) -> bool:
+    """End a live run as cancelled. LIVE, or a condition that implies it: False if it did not hold.
 
     The orchestrator tells parent and children; asking it comes after the write, and the run stays due until it has.
     """
@@ -80,12 +83,22 @@ def cancel(ports: Ports, run_id: str, reason: str) -> bool:
         return False
     fields = ended(ports, run, RunStatus.CANCELLED, followers(run, RunStatus.CANCELLED))
     try:
-        settle(ports, run, layout.LIVE, **fields, reason=reason)
+        settle(ports, run, if_, **fields, reason=reason, **values)
     except LostRun as lost:
         # The answer to our own write may have been lost; what we wrote is the winner then.
         return bool(lost.run and lost.run.status is RunStatus.CANCELLED and lost.run.ended == fields["ended"])
     ports.queue.send(look(run_id))
     return True
+
+
+def skipped(ports: Ports, run: RunState, reason: str) -> RunState:
+    """A run that is refused before it starts, as it is to be created. If it owes its end to somebody (a parent, those who
+    listen to `stepwell/run.skipped`), whoever creates it asks the orchestrator to look at it afterwards."""
+    now, owes = ports.now(), tuple(followers(run, RunStatus.SKIPPED))
+    due_at = now + GRACE if owes else None
+    return replace(
+        run, status=RunStatus.SKIPPED, reason=reason, ended=now, owes=owes, due_at=due_at, wake_at=None, guards=()
+    )
 
 
 def kept_until(ports: Ports, latest: int) -> int:

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepwell.codec import dumps
+from stepwell.decisions.deadlines import soonest, started_late
 from stepwell.decisions.next import rest
 from stepwell.decisions.retries import MAX_MISFIRES, MAX_STALLS, backoff_delay, misfire_delay
 from stepwell.engine.async_driver import AsyncDriver
+from stepwell.engine.cancelling import let_go
 from stepwell.engine.core import Core, Scope, StepHooks, Suspended, Unavailable, current
 from stepwell.engine.ending import ended, followers
 from stepwell.engine.journal import Journal, Superseded
+from stepwell.engine.overtime import came_too_late, remind
 from stepwell.engine.resolve import own_event
 from stepwell.engine.slots import settle
 from stepwell.engine.sync_driver import SyncDriver
@@ -96,6 +99,11 @@ def execute(
         stands = lost.run.status.value if lost.run else "unknown"
         logger.info("run %s is not to be taken: it is %s", run_id, stands)
         return "lost"
+    if started_late(run):
+        came_too_late(ports, run)
+        return "superseded"
+    if epoch == 0:
+        remind(ports, run)
     try:
         program = programs(run)
     except UnknownFunction as unknown:
@@ -117,14 +125,15 @@ def execute(
             others=others,
         )
         try:
+            journal.in_time()
             outcome = _attempt(core, program)
         except Superseded:
             logger.info("run %s was cancelled or taken over", run_id)
-            return "superseded"
+            return _superseded(core)
         except Unavailable as outage:  # Lambda reports the failure, and the run is taken up again from its checkpoints
             raise RuntimeError(f"run {run_id}: {outage}") from outage
         if outcome is None:
-            outcome = "superseded"
+            outcome = _superseded(core)
         if core.overrun:
             logger.error("a step of run %s ran past its time-out and cannot be ended; ending the process", run_id)
             end_process()
@@ -135,6 +144,13 @@ def execute(
         if current_run is None or current_run.epoch != run.epoch or current_run.status is not RunStatus.RUNNING:
             return "superseded"
         run, steps = current_run, list(ports.store.runs.steps(run_id))
+
+
+def _superseded(core: Core) -> str:
+    """The run is somebody else's, or over. What was recorded in the meantime may name children nobody knew of."""
+    if core.journal.written and any(step.child and step.status.is_open for step in core.journal.steps.values()):
+        core.ports.queue.send(look(core.run.id, left=True))
+    return "superseded"
 
 
 def _attempt(core: Core, program: Program) -> str | None:
@@ -207,6 +223,7 @@ def _failed(core: Core, error: ErrorInfo) -> str | None:
 
 def _end(core: Core, status: RunStatus, *, error: ErrorInfo | None = None, result: Any = None) -> str | None:
     """The one terminal write. None if the run is no longer ours."""
+    core.journal.in_time()
     owes = followers(core.run, status)
     fields = ended(core.ports, core.run, status, owes, error)
     try:
@@ -230,6 +247,8 @@ def _end(core: Core, status: RunStatus, *, error: ErrorInfo | None = None, resul
             return None
     if owes:
         core.ports.queue.send(look(core.run.id))
+    else:
+        let_go(core.ports, core.run)
     return status.value
 
 
@@ -243,6 +262,8 @@ def _suspended(core: Core, wake_at: int, **fields: Any) -> str | None:
             "longer than a Lambda may run: put it into steps."
         )
         return _failed(core, core.describe(error))
+    core.journal.in_time()
+    wake_at = soonest(run, wake_at)
     core.journal.prolong(wake_at)
     due, delay = rest(wake_at, now)
     if delay is not None:
@@ -285,7 +306,7 @@ def _misfire(ports: Ports, run: RunState, unknown: UnknownFunction) -> str:
         owes = followers(run, RunStatus.FAILED)
         fields = ended(ports, run, RunStatus.FAILED, owes, info)
     else:
-        wake_at = now + round(misfire_delay(misfires) * 1000)
+        wake_at = soonest(run, now + round(misfire_delay(misfires) * 1000))
         due, delay = rest(wake_at, now)
         ports.queue.send(look(run.id, delay=delay or 0))
         fields = {

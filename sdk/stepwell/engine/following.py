@@ -1,21 +1,27 @@
-"""Those who have to be told that a run has ended: its parent, its failure handler, its children.
+"""Those who have to be told that a run has ended: its parent, its failure handler, its children, all who listen.
 
 Telling is idempotent, so it is simply repeated until the last write, which clears `owes`, has taken effect.
 """
 
 from __future__ import annotations
 
-from stepwell.clock import iso
-from stepwell.engine.ending import CHILDREN, ON_FAILURE, PARENT, cancel, expiry
+from stepwell.decisions.listening import RUN_EVENTS
+from stepwell.engine.accept import accept
+from stepwell.engine.announcing import cause, event_json, run_event
+from stepwell.engine.cancelling import let_go
+from stepwell.engine.ending import CHILDREN, EVENT, ON_FAILURE, PARENT, cancel, expiry
 from stepwell.engine.resolve import resolve_child
 from stepwell.engine.starting import start_run
 from stepwell.errors import ErrorInfo
 from stepwell.events import Envelope
 from stepwell.ids import child_run_id, derived_ulid, event_id_of
 from stepwell.ports import Ports
-from stepwell.records import RunState, StepStatus
+from stepwell.records import RunState, RunStatus, StepStatus
 from stepwell.store import layout
 from stepwell.store.runs import LostRun
+
+CASCADING = frozenset({RunStatus.CANCELLED, RunStatus.FAILED})
+"""The ends that cancel the children a run waits for."""
 
 
 def deliver(ports: Ports, run: RunState) -> None:
@@ -26,7 +32,12 @@ def deliver(ports: Ports, run: RunState) -> None:
         _start_failure_handler(ports, run)
     if CHILDREN in run.owes:
         _cancel_children(ports, run)
+    if EVENT in run.owes:
+        event = run_event(ports, run)
+        apps, paths = ports.store.apps.current([event.name])
+        accept(ports, event, event.ts, apps, paths, again=True)
     if run.owes:
+        let_go(ports, run)
         due_pk, due_sk = layout.done_key(run.id, run.app, run.function, run.status)
         try:
             ports.store.runs.change(
@@ -39,20 +50,39 @@ def deliver(ports: Ports, run: RunState) -> None:
 def _start_failure_handler(ports: Ports, run: RunState) -> None:
     handler = f"{run.function}.on-failure"
     error = run.error or ErrorInfo("Unknown", "")
-    stored = run.event if run.event is not None else ports.store.runs.read_input(run.id)
-    event = ports.store.events.unpack(stored) if stored is not None else None
     data = {
         "run_id": run.id,
         "function": run.function,
         "error": error.as_json(),
-        "event": {**event.as_json(), "ts": iso(event.ts)} if event else None,
+        "event": event_json(cause(ports, run)),
     }
     event_id = event_id_of(derived_ulid(run.ended or 0, "failure", run.id))
-    envelope = Envelope(event_id, "stepwell/run.failed", data, run.ended or ports.now())
+    envelope = Envelope(event_id, RUN_EVENTS[RunStatus.FAILED], data, run.ended or ports.now())
     start_run(ports, run.app, handler, child_run_id(run.app, handler, run.id, "on_failure"), envelope)
+
+
+def abandon(ports: Ports, run_id: str) -> None:
+    """Cancel children that a worker asked for while its run was ended under its hands.
+
+    Whoever told the children of that end may have looked before the worker recorded them.
+    """
+    run = ports.store.runs.read(run_id)
+    if run is not None and run.status in CASCADING:
+        _cancel_children(ports, run)
+
+
+def outlived(ports: Ports, child: str, parent: str) -> None:
+    """Cancel a child whose parent had ended before the child was created: nobody else would find it."""
+    run = ports.store.runs.read(parent)
+    if run is not None and run.status in CASCADING:
+        cancel(ports, child, _orphaned(run))
+
+
+def _orphaned(parent: RunState) -> str:
+    return f"its parent {parent.id} ended as {parent.status.value}"
 
 
 def _cancel_children(ports: Ports, run: RunState) -> None:
     for step in ports.store.runs.steps(run.id):
         if step.child and step.status is StepStatus.WAITING:
-            cancel(ports, step.child, f"its parent {run.id} ended as {run.status.value}")
+            cancel(ports, step.child, _orphaned(run))

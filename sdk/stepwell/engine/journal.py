@@ -13,7 +13,9 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 
+from stepwell.decisions.deadlines import out_of_time
 from stepwell.engine.ending import kept_until
+from stepwell.engine.overtime import time_out
 from stepwell.errors import NonDeterminism
 from stepwell.ports import Ports
 from stepwell.records import RunState, RunStatus, StepState
@@ -127,6 +129,7 @@ class Journal:
             self.written += 1
             if step.seq is not None:
                 self.places[step.key] = step.seq
+        self.in_time()
         return step
 
     def _ttl(self, step: StepState) -> int:
@@ -150,6 +153,7 @@ class Journal:
 
         Raises Superseded. This is what stops a cancelled or superseded holder before its next step.
         """
+        self.in_time()
         if not strict and self._ports.fresh(self.run.id, self._checked):
             return
         seen = self._ports.clock.now()
@@ -157,6 +161,12 @@ class Journal:
         if run is None or run.epoch != self.run.epoch or run.status is not RunStatus.RUNNING:
             raise Superseded
         self._checked = seen
+
+    def in_time(self) -> None:
+        """Make sure that the run is not out of time; if it is, end it and raise Superseded. Asks the clock alone."""
+        if out_of_time(self.run, self._ports.now()):
+            time_out(self._ports, self.run)
+            raise Superseded
 
     def note_progress(self, progress: str) -> None:
         """Write how far the function says it is. HELD: a holder that lost the run says nothing any more."""

@@ -15,12 +15,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from stepwell.decisions.deadlines import deadline
 from stepwell.decisions.flow import pause_gate, slot_limits
-from stepwell.decisions.next import DISPATCH_DEADLINE
+from stepwell.decisions.next import DISPATCH_DEADLINE, rest
 from stepwell.engine.dispatching import dispatch
 from stepwell.engine.due import Action
 from stepwell.ports import Ports
-from stepwell.queue import drain
+from stepwell.queue import drain, look
 from stepwell.records import RunState, RunStatus
 from stepwell.store import layout
 from stepwell.store.due import Key
@@ -43,6 +44,17 @@ def slots_of(ports: Ports, run: RunState) -> list[tuple[str, int]]:
     return [(slot.gate, slot.limit) for slot in slot_limits(entry, run.gates)]
 
 
+def patience(ports: Ports, run: RunState) -> tuple[int, int | None]:
+    """When to look at a run that stands in line, and when it is out of time there, if ever; that look is posted."""
+    now, ends = ports.now(), deadline(run)
+    if ends is None:
+        return now + BACKSTOP, None
+    due, delay = rest(ends, now)
+    if delay is not None:
+        ports.queue.send(look(run.id, delay=delay))
+    return due, ends
+
+
 def enter(ports: Ports, run: RunState, if_: str, **values: Any) -> str | None:
     """Queue a resting run if the condition holds and all its gates have room; else the gate in whose line it stands.
 
@@ -57,7 +69,8 @@ def enter(ports: Ports, run: RunState, if_: str, **values: Any) -> str | None:
             if full.gate == run.line:
                 return full.gate
             try:
-                ports.store.gates.wait(run, full.gate, full.limit, if_, due=now + BACKSTOP, now=now, **values)
+                due, wake_at = patience(ports, run)
+                ports.store.gates.wait(run, full.gate, full.limit, if_, due=due, wake_at=wake_at, now=now, **values)
             except Room:
                 continue
             return full.gate

@@ -6,6 +6,7 @@ from stepwell.decisions.next import Next, decide
 from stepwell.engine.dispatching import ask_again
 from stepwell.engine.following import deliver
 from stepwell.engine.lines import enter, follow
+from stepwell.engine.overtime import time_out
 from stepwell.engine.wake import queue_when, reclaim
 from stepwell.ports import Ports
 from stepwell.queue import look
@@ -29,6 +30,8 @@ def look_at(ports: Ports, run_id: str, *, missed: int | None = None) -> None:
         reclaim(ports, run, layout.EXPIRED, "its worker's lease ran out", _seen=run.epoch, _now=now)
     elif needed is Next.POST and run.wake_at is not None:
         ports.queue.send(look(run.id, delay=(run.wake_at - now) / 1000))
+    elif needed is Next.TIME_OUT:
+        time_out(ports, run)
     elif needed is Next.DELIVER:
         deliver(ports, run)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from stepwell.codec import JSON
 from stepwell.engine.accept import Paths, accept
+from stepwell.engine.following import abandon, outlived
 from stepwell.engine.lines import follow
 from stepwell.engine.look import look_at
 from stepwell.engine.resolve import look_back
@@ -58,12 +59,17 @@ def _handle(ports: Ports, record: Record, apps: Mapping[str, AppRecord], paths: 
         accept(ports, Envelope.from_json(record["event"]), record["sent"], apps, paths, again=again)
     elif kind == "look":
         look_at(ports, record["run"], missed=record.get("missed"))
+        if record.get("left"):
+            abandon(ports, record["run"])
     elif kind == "wake":
         wake(ports, record["run"], again=again)
     elif kind == "invoke":
         start_child(ports, record, again=again)
+        if record.get("parent"):
+            outlived(ports, record["run"], record["parent"]["run"])
     elif kind == "crash":
         crashed(ports, record["run"], record["epoch"], record["request"], record["why"])
+        abandon(ports, record["run"])
     elif kind == "fanout":
         event = Envelope.from_json(record["event"])
         accept(ports, event, record["sent"], apps, paths, again=again, cursor=record["cursor"])

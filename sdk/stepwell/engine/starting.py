@@ -7,8 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from stepwell.codec import JSON, canonical, dumps, loads
+from stepwell.decisions.deadlines import soonest
+from stepwell.decisions.listening import is_run_event
 from stepwell.decisions.next import DISPATCH_DEADLINE, rest
 from stepwell.engine.admission import admit_run, has_gates
+from stepwell.engine.announcing import ends_listened
+from stepwell.engine.cancelling import caught, file_guards
 from stepwell.engine.dispatching import dispatch
 from stepwell.engine.ending import kept_until
 from stepwell.events import Envelope
@@ -17,6 +21,7 @@ from stepwell.payloads import INLINE_RUN
 from stepwell.ports import Ports
 from stepwell.queue import look
 from stepwell.records import Parent, RunState, RunStatus
+from stepwell.store.guards import guard_name
 
 
 def start_run(
@@ -31,13 +36,16 @@ def start_run(
     call: str | None = None,
     compute: str | None = None,
     replay_of: str | None = None,
+    received: int | None = None,
     triggered: bool = False,
+    quiet: bool = False,
     again: bool = False,
 ) -> RunState | None:
     """Create a run and ask a worker for it; the run that was already there, if there was one.
 
     A run whose event lies in the future is scheduled instead. `triggered` says that an event or a schedule started it,
     rather than somebody who asked for this very run: only then may flow control drop it, collect it or merge it.
+    `received` is when the queue received what starts it; `quiet` that a run event is among its ancestors.
     """
     if entry is None:
         record = ports.store.apps.current()[0].get(app)
@@ -59,19 +67,29 @@ def start_run(
         call=call,
         replay_of=replay_of,
         on_failure=bool(entry and entry.get("on_failure")),
+        start_within=_limit(entry, "start"),
+        finish_within=_limit(entry, "finish"),
+        quiet=quiet or is_run_event(event.name),
     )
+    if not state.quiet and call is None:
+        state = replace(state, announces=ends_listened(ports.store.apps.known.values(), state, event))
     state = _with_event(ports, state, event)
     if event.ts > now + 1000 and parent is None:
-        due, delay = rest(event.ts, now)
-        state = replace(state, status=RunStatus.SCHEDULED, wake_at=event.ts, due_at=due)
+        wake_at = soonest(state, event.ts)
+        due, delay = rest(wake_at, now)
+        state = replace(state, status=RunStatus.SCHEDULED, wake_at=wake_at, due_at=due)
         if delay is not None:
             ports.queue.send(look(run, delay=delay))
+    guards = file_guards(ports, state, entry, event, now if received is None else received)
+    state = replace(state, guards=tuple(guard_name(guard) for guard in guards))
     if entry is not None and has_gates(entry) and call is None:
         stands, new = admit_run(ports, state, entry, event, triggered=triggered)
     else:
         existing = ports.store.runs.create(state)
         stands, new = (state, True) if existing is None else (existing, False)
     ours = stands.seed == state.seed  # otherwise the answer to our own write was lost
+    if guards and caught(ports, guards, stands):
+        return None if new or ours else stands  # an event that cancels it was faster
     if stands.status is RunStatus.QUEUED and stands.epoch == 0 and (new or again or ours):
         dispatch(ports, stands)  # again: created by a delivery that was cut off before it could ask
     if again and stands.taken_by is not None:
@@ -95,8 +113,16 @@ def start_child(ports: Ports, body: Mapping[str, JSON], *, again: bool) -> None:
         call=body.get("call"),
         compute=body.get("compute"),
         replay_of=body.get("replay_of"),
+        received=body.get("sent"),
+        quiet=bool(body.get("quiet")),
         again=again,
     )
+
+
+def _limit(entry: Mapping[str, Any] | None, name: str) -> int | None:
+    """A time limit of the function, in milliseconds."""
+    limits = (entry or {}).get("timeouts", {})
+    return round(limits[name] * 1000) if name in limits else None
 
 
 def _with_event(ports: Ports, run: RunState, event: Envelope) -> RunState:

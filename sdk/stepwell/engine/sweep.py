@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from stepwell.decisions.deadlines import deadline
 from stepwell.decisions.next import GRACE, Next, decide, rest
 from stepwell.engine.due import Action, Kind
 from stepwell.engine.lines import BACKSTOP, overdue_lines
@@ -97,11 +98,15 @@ def _moving(ports: Ports, run: RunState, due: int) -> Callable[[], None]:
 
 def _move(run: RunState, now: int) -> tuple[Message | None, int]:
     """What to post about a run that is due, and when to look again."""
-    if run.status is RunStatus.RUNNING and run.lease is not None and run.lease.until >= now:
-        return None, run.lease.until + 1  # it lives; nobody paid for moving due_at when it was claimed
-    if run.line is not None:
+    if run.line is not None and run.wake_at is None:
         return look(run.id), now + BACKSTOP  # its gate, which is looked at more often, has not called it
     needed = decide(run, now)
+    if needed is Next.NOTHING and run.status is RunStatus.RUNNING and run.lease is not None:
+        ends = deadline(run)
+        if ends is None or ends > run.lease.until:
+            return None, run.lease.until + 1  # it lives; nobody paid for moving due_at when it was claimed
+        due, delay = rest(ends, now)
+        return None if delay is None else look(run.id, delay=delay), due
     if needed is Next.NOTHING and run.wake_at is not None:
         return None, rest(run.wake_at, now)[0]
     missed = run.epoch if needed is Next.ASK_AGAIN else None

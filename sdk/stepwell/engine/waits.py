@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from stepwell.codec import JSON
+from stepwell.codec import JSON, dumps
 from stepwell.engine.core import Core
 from stepwell.engine.operations import Operation
 from stepwell.engine.resolve import look_back_messages
@@ -160,3 +160,18 @@ class ChildRun(Operation):
         """Record that the child is awaited."""
         until = None if self.timeout is None else core.ports.now() + round(self.timeout * 1000)
         return core.journal.record(self._new(core, StepStatus.WAITING, until=until, child=self.child))
+
+
+@dataclass(eq=False)
+class DetachedRun(ChildRun):
+    """ctx.step.invoke(detached=True): the child is asked for, and goes its own way. The result is its run id."""
+
+    def advance(self, core: Core) -> None:
+        step = core.journal.find(self.key, self.kind, self.shape, self.args)
+        self.recorded = self.recorded or (step is not None and self.outcome is None)
+        if step is None:
+            core.ports.queue.send(self.request(core))
+            step = core.journal.record(
+                self._new(core, StepStatus.COMPLETED, attempts=1, result=dumps(self.child), child=self.child)
+            )
+        self._take(core, step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from stepwell.decisions.deadlines import soonest
 from stepwell.decisions.next import DISPATCH_DEADLINE, rest
 from stepwell.decisions.retries import MAX_CRASHES, crash_delay
 from stepwell.engine.dispatching import dispatch, misfire
@@ -93,7 +94,7 @@ def reclaim(ports: Ports, run: RunState, if_: str, why: str, **values: int | str
         message = f"{crashes} invocations in a row died without recording anything. The last one: {why}"
         return fail(ports, run, if_, ErrorInfo("NoProgress", message[:2000]), **values)
     now = ports.now()
-    wake_at = now + round(crash_delay(crashes) * 1000)
+    wake_at = soonest(run, now + round(crash_delay(crashes) * 1000))
     fields: dict[str, Any] = {
         "holder": None,
         "lease_until": None,

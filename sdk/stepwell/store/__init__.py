@@ -8,6 +8,7 @@ from stepwell.store.crons import Crons
 from stepwell.store.due import Due
 from stepwell.store.events import Events
 from stepwell.store.gates import Gates
+from stepwell.store.guards import Guards
 from stepwell.store.runs import Runs
 from stepwell.store.table import Table
 from stepwell.store.transactions import Transactions
@@ -22,6 +23,7 @@ class Store:
         self.runs = Runs(table)
         self.gates = Gates(table, Transactions(table))
         self.waiters = Waiters(table)
+        self.guards = Guards(table, self.waiters, retention=retention)
         self.events = Events(table, payloads, retention=retention)
         self.apps = Apps(table, payloads)
         self.crons = Crons(table)

@@ -54,6 +54,11 @@ class Apps:
         self._version: int | None = None
         self._apps: dict[str, AppRecord] = {}
 
+    @property
+    def known(self) -> Mapping[str, AppRecord]:
+        """All apps as they were last read; for whoever has just asked for `current`."""
+        return self._apps
+
     def worker(self, app: str, compute: str) -> str | None:
         """The ARN of the Lambda that runs this app's functions of this compute class, None if there is none.
 

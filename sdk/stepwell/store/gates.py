@@ -124,7 +124,7 @@ class Gates:
             skipped, fields = entry.skips
             set_, remove = _split(fields)
             key = (layout.run_pk(skipped), layout.RUN_SK)
-            writes.append(Write("Update", key, set_=set_, remove=remove, if_=layout.UNSTARTED))
+            writes.append(Write("Update", key, set_=set_, remove=remove, if_=layout.PENDING))
         if entry.joins is not None:
             leader, place = entry.joins
             member = (layout.run_pk(leader), layout.member_sk(place))
@@ -183,16 +183,22 @@ class Gates:
                 raise Full(*slots[refused.index - 1]) from None
             raise LostRun(run_from(refused.item) if refused.index == 0 and refused.item else run) from None
 
-    def wait(self, run: RunState, gate: str, limit: int, if_: str, *, due: int, now: int, **values: Any) -> None:
-        """Put a resting run into the line of a gate, out of the one it stands in. Raises LostRun, or Room."""
+    def wait(
+        self, run: RunState, gate: str, limit: int, if_: str, *, due: int, wake_at: int | None, now: int, **values: Any
+    ) -> None:
+        """Put a resting run into the line of a gate, out of the one it stands in. Raises LostRun, or Room.
+
+        `wake_at` is when it is out of time, if it may not wait for ever.
+        """
         due_pk, due_sk = layout.due_key(run.id, due)
         condition, values = _as_seen(if_, run, values)
         writes = [
             Write(
                 "Update",
                 (layout.run_pk(run.id), layout.RUN_SK),
-                set_={"line": gate, "due_pk": due_pk, "due_sk": due_sk},
-                remove=("wake_at",),
+                set_={"line": gate, "due_pk": due_pk, "due_sk": due_sk}
+                | ({} if wake_at is None else {"wake_at": wake_at}),
+                remove=("wake_at",) if wake_at is None else (),
                 if_=condition,
                 values=values,
             ),
@@ -283,9 +289,9 @@ def _meet(leader: str, completes: int | None, now: int) -> Write:
     """Make sure that a run still takes events; with its last one its time has come."""
     key = (layout.run_pk(leader), layout.RUN_SK)
     if completes is None:
-        return Write("ConditionCheck", key, if_=layout.UNSTARTED)
+        return Write("ConditionCheck", key, if_=layout.PENDING)
     due_pk, due_sk = layout.due_key(leader, completes)
-    return Write("Update", key, set_={"wake_at": now, "due_pk": due_pk, "due_sk": due_sk}, if_=layout.UNSTARTED)
+    return Write("Update", key, set_={"wake_at": now, "due_pk": due_pk, "due_sk": due_sk}, if_=layout.PENDING)
 
 
 def _remember(gate: GateState, memory: Mapping[str, Any], until: int, now: int) -> Write:

@@ -10,6 +10,8 @@ One table, keys `pk` and `sk`, one index `due` (keys only), `ttl` for cleaning u
     event    EVENT#<id>                     <name>                an event whose id its sender chose and that matched
     log      EVENTS#<day>#<shard>           <ULID>#<name>         an event that no run item holds, listed by its time
     waiter   WAIT#<app>#<name>#<path>=<v>   <run>#<step>          a step that waits for an event
+    guard    WAIT#<app>#<name>#<path>=<v>   <run>#!cancel.<n>     a run that such an event cancels
+    came     CAME#<app>#<name>#<path>=<v>   <ms>#<event key>      an event that came for guards (and #<run>: met no run)
     paths    PATHS#<app>#<name>             PATHS                 which paths are waited on, for events of this name
     app      APP                            APP#<app>             the registered manifest and the workers' ARNs
     version  APP                            VERSION               a counter, moved by every registration
@@ -50,6 +52,7 @@ from there. An SDK that lost the answer to a write that took effect repeats it a
 so every loser first looks whether the winner is itself.
 
     CREATE          the item does not exist. A duplicate event meets its own run here.
+    EXISTING        the item exists: what is gone is not made anew.
     CLAIM           the run is queued and nobody has claimed it since this dispatch was sent (same epoch). Of two
                     deliveries of one dispatch one wins; a delayed one, of an older epoch, never does.
     HELD            the writer is still the holder: running, and the epoch is its own. A zombie, cancelled or superseded
@@ -67,6 +70,7 @@ so every loser first looks whether the winner is itself.
     BREAK           running under the named holder's lease: a crash record frees only the run its Lambda held.
     EXPIRED         running under the lease that was seen, which is over.
     LIVE            not ended: cancelling wins or loses against finishing in this one write.
+    UNSTARTED       live, and not claimed since it was seen: out of time for starting, unless a worker was faster.
     ENDED           ended: its followers have been delivered.
     OPEN            the step is absent or open. The first result recorded is the result.
     AWAITED         OPEN, and of a wait: resolving from outside (event, callback, child, time-out) is one conditional
@@ -101,7 +105,7 @@ find out who is alive.
 
     HOLDING, NOT_HOLDING, IN_LINE, NOT_IN_LINE
                     the run is as the writer saw it: a slot is given back once, a place given up once.
-    UNSTARTED       scheduled, and never claimed: a debounced run may be replaced, a batch joined.
+    PENDING         scheduled, and never claimed: a debounced run may be replaced, a batch joined.
     EMPTY_LINE      nobody waits any more: the gate leaves the index.
 
 A gate with a line stands in the index `due`, so that a drain that was lost is posted again by the sweeper.
@@ -120,6 +124,7 @@ DONE_SHARDS = 4
 LOG_SHARDS = 8
 
 CREATE = "attribute_not_exists(pk)"
+EXISTING = "attribute_exists(pk)"
 CLAIM = "#status = :queued AND #epoch = :seen"
 HELD = "#status = :running AND #epoch = :epoch"
 SUSPEND = HELD + " AND #wakes = :wakes"
@@ -130,6 +135,7 @@ RUNNING = "#status = :running"
 BREAK = "#status = :running AND #holder = :holder"
 EXPIRED = "#status = :running AND #epoch = :seen AND #lease_until < :now"
 LIVE = "#status IN (:scheduled, :queued, :running, :suspended)"
+UNSTARTED = LIVE + " AND #epoch = :seen"
 ENDED = "#status IN (:completed, :failed, :cancelled, :skipped)"
 OPEN = "attribute_not_exists(pk) OR #status IN (:step_started, :step_retrying, :step_waiting)"
 AWAITED = "attribute_not_exists(pk) OR #status = :step_waiting"
@@ -138,7 +144,7 @@ UNBEATEN = "#status = :step_waiting AND #beat_by = :beaten"
 SEEN_DUE = "#due_sk = :seen_due"
 ASLEEP_UNGATED = ASLEEP + " AND attribute_not_exists(#gates)"
 RESTING = "#status IN (:suspended, :scheduled)"
-UNSTARTED = "#status = :scheduled AND attribute_not_exists(#started)"
+PENDING = "#status = :scheduled AND attribute_not_exists(#started)"
 UNCHANGED = "#v = :seen"
 NEW_GATE = "attribute_not_exists(#v)"
 HAS_ROOM = "(attribute_not_exists(#held) OR #held < :limit)"
@@ -184,10 +190,25 @@ def log_pk(ulid: str, shard: int | None = None) -> str:
     return f"EVENTS#{day_of(ulid_millis(ulid) or 0)}#{shard_of(ulid, LOG_SHARDS) if shard is None else shard}"
 
 
+def place(name: str, path: str, value: object) -> str:
+    """Where events `name` whose `path` is `value` are waited for."""
+    text = canonical(value)
+    return f"{name}#{path}={text if len(text) <= 200 else digest(text).hex()}"
+
+
 def waiter_pk(app: str, name: str, path: str, value: object) -> str:
     """The partition of the steps of `app` that wait for events `name` whose `path` is `value`."""
-    text = canonical(value)
-    return f"WAIT#{app}#{name}#{path}={text if len(text) <= 200 else digest(text).hex()}"
+    return waiter_key(app, place(name, path, value))
+
+
+def waiter_key(app: str, place: str) -> str:
+    """The partition of the steps of `app` that wait at this place."""
+    return f"WAIT#{app}#{place}"
+
+
+def came_pk(app: str, name: str, path: str, value: object) -> str:
+    """The partition of the notes of events `name` whose `path` is `value`, for runs of `app` that they may cancel."""
+    return f"CAME#{app}#{place(name, path, value)}"
 
 
 def paths_pk(app: str, name: str) -> str:

@@ -220,6 +220,11 @@ def run_item(run: RunState) -> Item:
         "call": run.call,
         "replay_of": run.replay_of,
         "on_failure": run.on_failure or None,
+        "start_within": run.start_within,
+        "finish_within": run.finish_within,
+        "guards": list(run.guards) or None,
+        "announces": list(run.announces) or None,
+        "quiet": run.quiet or None,
     }
     if run.compute != "default":
         item["compute"] = run.compute
@@ -284,6 +289,11 @@ def run_from(item: Item) -> RunState:
         batch=item.get("batch", False),
         taken_by=item.get("taken_by"),
         on_failure=item.get("on_failure", False),
+        start_within=item.get("start_within"),
+        finish_within=item.get("finish_within"),
+        guards=tuple(item.get("guards", ())),
+        announces=tuple(item.get("announces", ())),
+        quiet=item.get("quiet", False),
     )
 
 

@@ -48,24 +48,26 @@ class Waiters:
 
         The path is announced first: an event that does not see the announcement was received before the wait.
         """
-        path, value = waiter.place()
-        new = self._announce(waiter.app, waiter.event, path)
-        self._table.put(
-            {
-                "pk": layout.waiter_pk(waiter.app, waiter.event, path, value),
-                "sk": f"{waiter.run}#{waiter.step}",
-                "id": waiter.id,
-                "shape": waiter.shape,
-                "until": waiter.until,
-                "registered": waiter.registered,
-                "match": canonical(dict(waiter.match)),
-                "where": waiter.where,
-                "ttl": waiter.until // 1000 + _KEEP,
-            }
-        )
+        new = self.announce(waiter.app, waiter.event, waiter.place()[0])
+        self._table.put(self.item(waiter))
         return new
 
-    def _announce(self, app: str, event: str, path: str) -> bool:
+    def item(self, waiter: Waiter) -> Item:
+        """The item of a waiter."""
+        return {
+            "pk": layout.waiter_pk(waiter.app, waiter.event, *waiter.place()),
+            "sk": f"{waiter.run}#{waiter.step}",
+            "id": waiter.id,
+            "shape": waiter.shape,
+            "until": waiter.until,
+            "registered": waiter.registered,
+            "match": canonical(dict(waiter.match)),
+            "where": waiter.where,
+            "ttl": waiter.until // 1000 + _KEEP,
+        }
+
+    def announce(self, app: str, event: str, path: str) -> bool:
+        """Say that somebody waits on this path, for good; whether nobody did before (as far as this process knows)."""
         if (app, event, path) in self._filed:  # announcements are never taken back
             return False
         before = self._table.update(

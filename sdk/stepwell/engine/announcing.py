@@ -1,0 +1,81 @@
+"""The end of a run as an event: `stepwell/run.finished`, `.failed`, `.cancelled`, `.skipped`.
+
+Which of them somebody listens to is settled when the run starts (`ends_listened`); whoever delivers what the run owes
+accepts the event like any other. Its id follows from the run's, so delivering it again starts nothing twice.
+
+No loops: a run that such an event has started is quiet. It announces nothing, and neither do the runs it invokes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from stepwell.clock import iso
+from stepwell.codec import JSON, dumps, loads
+from stepwell.decisions.listening import RUN_EVENTS, listened
+from stepwell.engine.resolve import own_event
+from stepwell.events import Envelope
+from stepwell.ids import derived_ulid, event_id_of
+from stepwell.ports import Ports
+from stepwell.records import RunState
+from stepwell.store.apps import AppRecord
+
+MOST = 65_536
+"""Characters of JSON that the result, and the data of the run's event, may each have to stand in a run event."""
+
+
+def ends_listened(apps: Iterable[AppRecord], run: RunState, event: Envelope) -> tuple[str, ...]:
+    """The ends of a run that is about to be created that somebody listens to, by their status."""
+    functions: list[Mapping[str, Any]] = [entry for app in apps for entry in app.functions]
+    return tuple(status.value for status in listened(functions, _known(run, event), event.tenant))
+
+
+def run_event(ports: Ports, run: RunState) -> Envelope:
+    """The event of an ended run: the same whenever it is made."""
+    own, ended = cause(ports, run), run.ended or run.created
+    data = _known(run, own) | {
+        "status": run.status.value,
+        "result": None,
+        "error": run.error.as_json() if run.error else None,
+        "reason": run.reason,
+        "tags": dict(run.tags),
+    }
+    omitted = []
+    if len(dumps(own.data)) > MOST:
+        data["event"]["data"] = {}
+        omitted.append("event.data")
+    if run.result is not None:
+        size = run.result["size"] if isinstance(run.result, Mapping) else 0
+        text = ports.payloads.unpack(run.result) if size <= MOST else ""
+        if text and len(text) <= MOST:
+            data["result"] = loads(text)
+        else:
+            omitted.append("result")
+    if omitted:
+        data["omitted"] = omitted
+    return Envelope(event_id_of(derived_ulid(ended, "ended", run.id)), RUN_EVENTS[run.status], data, ended, own.tenant)
+
+
+def cause(ports: Ports, run: RunState) -> Envelope:
+    """The event that started a run that has ended; without its data, should they have expired meanwhile."""
+    try:
+        return own_event(ports, run)
+    except LookupError:
+        return Envelope(run.event_id, run.event_name, {}, run.created)
+
+
+def event_json(event: Envelope) -> dict[str, JSON]:
+    """The event that started a run, as those get it who are told of the run's end."""
+    return {**event.as_json(), "ts": iso(event.ts)}
+
+
+def _known(run: RunState, event: Envelope) -> dict[str, JSON]:
+    """What is known of the run's event before it has ended."""
+    return {
+        "run_id": run.id,
+        "app": run.app,
+        "function": run.function,
+        "event": event_json(event),
+        "parent_id": run.parent.run if run.parent else None,
+    }
