@@ -207,7 +207,7 @@ class TestOverhead:
     @pytest.mark.parametrize("kind", KINDS)
     def test_an_inline_step_stays_within_a_few_hundred_function_calls(self, kind: str) -> None:
         per_step(kind, 20)
-        few, many = (_function_calls(kind, steps) for steps in (10, 75))
+        few, many = (_function_calls(kind, steps) for steps in (10, 60))
 
         assert (many - few) / 50 < 450  # about 300 when this was written, a tenth of a millisecond
 
