@@ -23,6 +23,8 @@ MAX_NAME = 256
 MAX_ID = 256
 MAX_TENANT = 128
 """The limit of a MessageGroupId, which a tenant becomes."""
+LARGE_EVENTS = "events/"
+"""Where senders put data too large for a message. Anything else in the bucket belongs to runs, and is not for them."""
 RESERVED = "stepwell/"
 """Events under this prefix are the engine's own."""
 CRON_TICK = RESERVED + "cron.tick"
@@ -99,6 +101,8 @@ def parse_envelope(body: JSON, *, default_id: str, received_ms: int) -> Envelope
     reference = body.get("data_ref")
     if reference is not None and not isinstance(reference, str):
         raise InvalidEvent(f"Event {name!r}: data_ref must be text, not {_kind(reference)}.")
+    if reference is not None and not reference.startswith(LARGE_EVENTS):
+        raise InvalidEvent(f"Event {name!r}: data_ref leads to {reference[:80]!r}, not below {LARGE_EVENTS!r}.")
     data = body.get("data", {} if reference else None)
     if not isinstance(data, dict):
         raise InvalidEvent(f"Event {name!r}: data must be a JSON object, not {_kind(data)}.")

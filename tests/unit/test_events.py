@@ -56,6 +56,7 @@ def test_fields_that_nobody_knows_are_ignored() -> None:
         ({"name": "a", "data": {}, "ts": -1}, "milliseconds"),
         ({"name": "a", "data": {}, "ts": True}, "not a time"),
         ({"name": "a", "data": {}, "ts": float("inf")}, "milliseconds"),
+        ({"name": "a", "data_ref": "crm/crm.01J8Z/secret"}, "not below 'events/'"),
         ({"name": "a", "data": {}, "tenant": "ü"}, "tenant"),
         ({"name": "a", "data": {}, "tenant": ""}, "tenant"),
         ({"name": "a", "data": {}, "tenant": "x" * 129}, "128"),

@@ -34,6 +34,7 @@ FLOORS: dict[str, float] = {
     "durations": 1,
     "codec": 1,
     "events": 1,
+    "native": 1,
     "records": 1,
     "expressions": 1,
     "policies": 1,
@@ -52,6 +53,7 @@ FLOORS: dict[str, float] = {
     # 5: what users touch
     "typed": 5,
     "models": 5,
+    "sources": 5,
     "callbacks": 5,
     "dead_letters": 5,
     "views": 5,

@@ -14,6 +14,7 @@ from stepwell.codec import JSON, dumps, loads
 from stepwell.errors import InvalidEvent, StepwellError
 from stepwell.events import parse_envelope
 from stepwell.ids import derived_ulid, event_id_of
+from stepwell.native import native_events
 from stepwell.ports import Ports
 
 logger = logging.getLogger("stepwell")
@@ -30,6 +31,8 @@ INTERNAL = {
     "tick": ("app", "function", "cron", "tz", "at"),
 }
 """The engine's own messages and the fields they need."""
+PART = "#"
+"""Between a message's id and the number of an event in it, where it holds more than one."""
 
 
 class NotJson(InvalidEvent):
@@ -46,24 +49,23 @@ def consume(ports: Ports, records: Iterable[Mapping[str, Any]]) -> list[str]:
     for record in records:
         sources[record["messageId"]] = record
         try:
-            good.append(read_message(record))
+            good += read_message(record)
         except StepwellError as error:
             if not _bury(ports, record, error.code, error.message):
                 failed.append(record["messageId"])
-    for batch in _batches(good):
-        for result in _ask(ports, batch):
-            record, outcome = sources[result["id"]], result["outcome"]
-            if outcome == "dead" and _bury(ports, record, result["code"], result["reason"]):
-                continue
-            if outcome != "done":
-                failed.append(result["id"])
+    results = {result["id"]: result for batch in _batches(good) for result in _ask(ports, batch)}
+    for message_id, parts in _by_message(good).items():
+        if not _settle(ports, sources[message_id], [(part, results[part["id"]]) for part in parts]):
+            failed.append(message_id)
     for message_id in failed:
         _postpone(ports, sources[message_id])
     return failed
 
 
-def read_message(record: Mapping[str, Any]) -> dict[str, JSON]:
-    """The record for the orchestrator. Raises a StepwellError for a message that can never be handled."""
+def read_message(record: Mapping[str, Any]) -> list[dict[str, JSON]]:
+    """The records for the orchestrator: one as a rule, several for several objects in one S3 notification, none for its
+    test message. Raises a StepwellError for a message that can never be handled.
+    """
     message_id, attributes = record["messageId"], record.get("attributes", {})
     sent = int(attributes.get("SentTimestamp", 0))
     read: dict[str, JSON] = {"id": message_id, "sent": sent}
@@ -80,11 +82,17 @@ def read_message(record: Mapping[str, Any]) -> dict[str, JSON]:
         kind = body["stepwell"]
         if not isinstance(kind, str) or kind not in INTERNAL or any(field not in body for field in INTERNAL[kind]):
             raise InvalidEvent(f"The message claims to be an internal one of kind {kind!r}, but is not complete.")
-        return {**read, "kind": kind, **{name: value for name, value in body.items() if name != "stepwell"}}
+        return [{**read, "kind": kind, **{name: value for name, value in body.items() if name != "stepwell"}}]
     if isinstance(body, dict) and "requestContext" in body and "requestPayload" in body:
-        return {**read, "kind": "crash", **_crash(body)}
-    event = parse_envelope(body, default_id=event_id_of(derived_ulid(sent, "message", message_id)), received_ms=sent)
-    return {**read, "kind": "event", "event": event.as_json()}
+        return [{**read, "kind": "crash", **_crash(body)}]
+    events = native_events(body, sent=sent)
+    if events is None:
+        default_id = event_id_of(derived_ulid(sent, "message", message_id))
+        events = [parse_envelope(body, default_id=default_id, received_ms=sent)]
+    parts = [{**read, "kind": "event", "event": event.as_json()} for event in events]
+    for n, part in enumerate(parts[1:], 1):
+        part["id"] = f"{message_id}{PART}{n}"
+    return parts
 
 
 def _crash(body: Mapping[str, Any]) -> dict[str, JSON]:
@@ -100,6 +108,34 @@ def _crash(body: Mapping[str, Any]) -> dict[str, JSON]:
         "request": context.get("requestId", ""),
         "why": str(said or context.get("condition") or "unknown")[:1000],
     }
+
+
+def _by_message(records: Iterable[dict[str, JSON]]) -> dict[str, list[dict[str, JSON]]]:
+    """The records by the message they stand in."""
+    grouped: dict[str, list[dict[str, JSON]]] = {}
+    for record in records:
+        grouped.setdefault(str(record["id"]).partition(PART)[0], []).append(record)
+    return grouped
+
+
+def _settle(
+    ports: Ports, record: Mapping[str, Any], answered: list[tuple[dict[str, JSON], dict[str, Any]]]
+) -> bool:
+    """Whether the message may be forgotten.
+
+    Of a message with several events, those that can never be handled become dead letters of their own, each as an event
+    by itself; but only once none of the others has to come again, and the whole message with it.
+    """
+    outcomes = [result["outcome"] for _, result in answered]
+    if any(outcome not in ("done", "dead") for outcome in outcomes):
+        return False
+    several = any(PART in part["id"] for part, _ in answered)
+    buried = True
+    for part, result in answered:
+        if result["outcome"] == "dead":
+            alone = {**record, "body": dumps(part["event"])} if several else record
+            buried = _bury(ports, alone, result["code"], result["reason"]) and buried
+    return buried
 
 
 def _ask(ports: Ports, batch: list[dict[str, JSON]]) -> list[dict[str, Any]]:
