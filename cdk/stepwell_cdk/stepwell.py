@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from stepwell_cdk import access, storage
+from stepwell_cdk import access, sources, storage
 from stepwell_cdk.alarms import Watch, watch_engine
 from stepwell_cdk.bundling import engine_code
 from stepwell_cdk.dashboard import Dashboard
@@ -183,6 +185,49 @@ class Stepwell(Construct):
     def grant_send(self, grantee: iam.IGrantable) -> None:
         """Let ``grantee`` send events, of whichever app, and nothing else."""
         access.to_send(self.storage, grantee)
+
+    def add_event_rule(
+        self,
+        id: str,
+        *,
+        event_pattern: events.EventPattern,
+        event_bus: events.IEventBus | None = None,
+        description: str | None = None,
+        scope: Construct | None = None,
+    ) -> events.Rule:
+        """Start functions by events of EventBridge: ``aws/eventbridge/<source>/<detail-type>``.
+
+        ``event_bus``: the account's default bus unless given. ``scope``: where the rule stands (here); give the stack of
+        an app, and the rule comes and goes with it.
+        """
+        return sources.add_rule(
+            scope or self, id, self.storage, pattern=event_pattern, bus=event_bus, description=description
+        )
+
+    def add_bucket_notification(
+        self, bucket: s3.IBucket, *kinds: s3.EventType, prefix: str | None = None, suffix: str | None = None
+    ) -> None:
+        """Start functions by what happens to objects: ``aws/s3/ObjectCreated``, ``aws/s3/ObjectRemoved`` ...
+
+        Without ``kinds``: whatever is created. S3 refuses two notifications of one kind whose prefixes and suffixes
+        overlap. A bucket of another account does not get in.
+        """
+        filters = [s3.NotificationKeyFilter(prefix=prefix, suffix=suffix)] if prefix or suffix else []
+        sources.add_bucket(self.storage, bucket, kinds or (s3.EventType.OBJECT_CREATED,), filters)
+
+    def add_topic_subscription(
+        self,
+        id: str,
+        topic: sns.ITopic,
+        *,
+        filter_policy: Mapping[str, sns.SubscriptionFilter] | None = None,
+        scope: Construct | None = None,
+    ) -> sns.Subscription:
+        """Start functions by notifications of a topic: ``aws/sns/<topic>``, or the event that a notification carries.
+
+        ``scope``: where the subscription stands (here); give the topic's own stack if that needs the platform's.
+        """
+        return sources.add_topic(scope or self, id, self.storage, topic, filter_policy=filter_policy)
 
     def _observe(self, named: Names) -> None:
         count_failed_runs(self.orchestrator, "RunsFailed", self.orchestrator.function.log_group)
