@@ -170,7 +170,7 @@ class _RuleTarget:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def bind(self, rule: events.IRule, id: str | None = None) -> events.RuleTargetConfig:
+    def bind(self, rule: Any, id: str | None = None) -> events.RuleTargetConfig:
         dead_letters = events.CfnRule.DeadLetterConfigProperty(arn=self._storage.dead_letters.queue_arn)
         return events.RuleTargetConfig(arn=self._storage.queue.queue_arn, dead_letter_config=dead_letters)
 
@@ -181,7 +181,7 @@ class _BucketDestination:
         self._queue = queue
         self._allowed = list(allowed)
 
-    def bind(self, scope: Construct, bucket: s3.IBucket) -> s3.BucketNotificationDestinationConfig:
+    def bind(self, scope: Construct, bucket: Any) -> s3.BucketNotificationDestinationConfig:
         return s3.BucketNotificationDestinationConfig(
             arn=self._queue.queue_arn,
             type=s3.BucketNotificationDestinationType.QUEUE,

@@ -22,8 +22,8 @@ def callback_token(run: RunState, key: str) -> str:
 
 
 def callback_url(api_url: str | None, token: str) -> str:
-    """Where to POST the answer; empty without a webhook door."""
-    return f"{api_url.rstrip('/')}/callbacks/{token}" if api_url else ""
+    """Where to POST the answer; empty without a webhook door. All of a token may stand in a URL as it is."""
+    return f"{api_url.rstrip('/')}/c/{token}" if api_url else ""
 
 
 def parse_token(token: str) -> tuple[str, str]:

@@ -8,21 +8,20 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, overload
 
-from stepwell.callbacks import parse_token, proves
 from stepwell.clock import millis
-from stepwell.codec import dumps, loads
+from stepwell.codec import loads
 from stepwell.dead_letters import DeadLetter, DeadLetters
 from stepwell.decisions.flow import pause_gate
+from stepwell.engine import answering
 from stepwell.engine.ending import cancel, result_text
 from stepwell.engine.listing import list_runs
-from stepwell.engine.resolve import own_event, pack_result
+from stepwell.engine.resolve import own_event
 from stepwell.engine.sending import event_message, large_field
 from stepwell.errors import (
     ErrorInfo,
     InvalidOption,
     RunCancelled,
     RunFailed,
-    UnknownCallback,
     UnknownFunction,
     UnknownRun,
 )
@@ -30,9 +29,8 @@ from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
 from stepwell.ids import event_id_of, event_key, event_millis, run_id
 from stepwell.models import EventModel, event_body
 from stepwell.ports import Config, Ports
-from stepwell.queue import Message, drain, wake
-from stepwell.records import RunState, RunStatus, StepStatus
-from stepwell.store.table import Lost
+from stepwell.queue import Message, drain
+from stepwell.records import RunState, RunStatus
 from stepwell.typed import Typed
 from stepwell.views import Run, view
 
@@ -298,59 +296,18 @@ class Client:
     def complete_callback(self, token: str, result: Any = None) -> None:
         """Answer a callback. The first answer stands; the same answer again changes nothing.
 
-        Raises UnknownCallback for a token that belongs to no callback, or to one that is over: answered otherwise, out
-        of time, or its run has ended.
+        Raises UnknownCallback for a token that belongs to no callback, CallbackOver for one that is over: answered
+        otherwise, out of time, or its run has ended.
         """
-        text = Typed(Any, "the answer").encode(result)
-        run, key = self._open_callback(token)
-        by = "answer:" + dumps(text)[:64]
-        stored = pack_result(self._ports, run.id, key, text, self._ports.ids.token_bytes(8).hex())
-        self._answer(run, key, by, status=StepStatus.COMPLETED.value, result=stored)
+        answering.complete(self._ports, token, Typed(Any, "the answer").encode(result))
 
     def fail_callback(self, token: str, message: str) -> None:
         """Report that what the callback waits for has failed: the function gets a StepError with this message."""
-        run, key = self._open_callback(token)
-        error = ErrorInfo("CallbackFailed", str(message)[:1000])
-        self._answer(run, key, f"failure:{message}"[:64], status=StepStatus.FAILED.value, error=dumps(error.as_json()))
+        answering.fail(self._ports, token, str(message))
 
     def heartbeat_callback(self, token: str) -> None:
-        """Say that somebody is still working on it. Raises UnknownCallback if it is over."""
-        run, key = self._open_callback(token)
-        now = self._ports.now()
-        step = self._ports.store.runs.step(run.id, key)
-        if not run.is_live or (step is not None and not step.status.is_open):
-            raise UnknownCallback(f"The callback {key!r} is over.")
-        if step is None or step.beat is None:
-            raise UnknownCallback(f"The callback {key!r} has no heartbeat; declare one with heartbeat=.")
-        try:
-            self._ports.store.runs.answer(run.id, key, now=now, beat_by=now + step.beat)
-        except Lost:
-            raise UnknownCallback(f"The callback {key!r} is over.") from None
-
-    def _open_callback(self, token: str) -> tuple[RunState, str]:
-        run_id_, key = parse_token(token)
-        run = self._ports.store.runs.read(run_id_)
-        if run is None or not proves(token, run, key):
-            raise UnknownCallback("The token belongs to no callback, or its run has expired.")
-        return run, key
-
-    def _answer(self, run: RunState, key: str, by: str, **fields: Any) -> None:
-        if not run.is_live:  # a wait that its run has left behind stays open for ever; nobody would see the answer
-            step = self._ports.store.runs.step(run.id, key)
-            if step is None or step.by != by:
-                raise UnknownCallback(f"The callback {key!r} is over: its run has ended.")
-            return
-        now = self._ports.now()
-        try:
-            self._ports.store.runs.answer(run.id, key, now=now, ended=now, by=by, **fields)
-        except Lost as lost:
-            stands = lost.item or {}
-            if stands.get("by") != by:  # otherwise it is our own answer, given before: wake the run once more
-                over = "is not open yet" if lost.item is None else f"is over: {stands['status'].replace('_', ' ')}"
-                if stands.get("status") == StepStatus.WAITING.value:
-                    over = "is out of time"
-                raise UnknownCallback(f"The callback {key!r} {over}.") from None
-        self._ports.queue.send(wake(run.id))
+        """Say that somebody is still working on it. Raises UnknownCallback, CallbackOver if it is over."""
+        answering.heartbeat(self._ports, token)
 
     # ---- helpers
 

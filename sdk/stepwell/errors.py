@@ -14,6 +14,8 @@
     ├── UnknownFunction               no such function in the app (or no such app)
     ├── UnknownRun                    no such run (or it has expired)
     ├── UnknownCallback               the token belongs to no callback
+    │   └── CallbackOver              ... or to one that is answered, out of time, or whose run has ended
+    ├── SecretUnavailable             the secret of a webhook cannot be read (logged by the door)
     ├── NonRetriableError             raise it in a step or a function: do not try again
     ├── RetryAfterError               raise it in a step or a function: try again, but not before
     ├── StepError                     in the function: a step has used up its retries (catch it, or the run fails)
@@ -146,6 +148,18 @@ class UnknownCallback(StepwellError, LookupError):
     """The token belongs to no callback."""
 
     code = "unknown-callback"
+
+
+class CallbackOver(UnknownCallback):
+    """The callback is over: answered otherwise, out of time, or its run has ended."""
+
+    code = "callback-over"
+
+
+class SecretUnavailable(StepwellError):
+    """The secret that a webhook is signed with cannot be read."""
+
+    code = "secret-unavailable"
 
 
 class NonRetriableError(StepwellError):

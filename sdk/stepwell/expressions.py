@@ -12,21 +12,28 @@ from typing import Any
 from stepwell.codec import JSON
 from stepwell.errors import InvalidOption
 
+EVENTS = ("event", "async")
+"""The variables of expressions over events."""
+
 
 class Expression:
-    """A compiled expression over the variables `event` and `async`."""
+    """A compiled expression, over the variables `event` and `async` unless others are named."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, variables: tuple[str, ...] = EVENTS) -> None:
         self.source = source
-        self._program = _environment().compile(source)
+        self._program = _environment(variables).compile(source)
 
     def value(self, event: dict[str, JSON], incoming: dict[str, JSON] | None = None) -> JSON:
         """What the expression gives for this event, as plain JSON.
 
         `incoming` is bound to `async`. Raises ValueError if it cannot be evaluated, for example for a missing field.
         """
+        return self.evaluate({"event": event, "async": incoming or {}})
+
+    def evaluate(self, scope: dict[str, JSON]) -> JSON:
+        """What the expression gives with its variables bound so. Raises ValueError as `value` does."""
         try:
-            result = self._program.eval(data={"event": event, "async": incoming or {}})
+            result = self._program.eval(data=scope)
         except (RuntimeError, TypeError, OverflowError) as error:  # a value CEL has no type for
             raise ValueError(str(error)) from error
         if result.type().name() == "ERROR":
@@ -42,27 +49,27 @@ class Expression:
 
 
 @lru_cache(maxsize=1024)
-def expression(source: str) -> Expression:
+def expression(source: str, variables: tuple[str, ...] = EVENTS) -> Expression:
     """The compiled expression; compiled once per process."""
-    return Expression(source)
+    return Expression(source, variables)
 
 
-def check_expression(source: Any, *, what: str) -> str:
+def check_expression(source: Any, *, what: str, variables: tuple[str, ...] = EVENTS) -> str:
     """The source if it compiles. Raises InvalidOption naming `what` and the place of the fault."""
     if not isinstance(source, str) or not source.strip():
         raise InvalidOption(f"{what} must be a CEL expression such as 'event.data.amount > 100', got {source!r}.")
     try:
-        expression(source)
+        expression(source, variables)
     except Exception as error:  # the library raises several kinds for a bad expression
         raise InvalidOption(f"{what}: {source!r} is not a CEL expression: {error}") from error
     return source
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Any:
+@lru_cache(maxsize=4)
+def _environment(variables: tuple[str, ...]) -> Any:
     from cel_expr_python import cel
 
-    return cel.NewEnv(variables={"event": cel.Type.DYN, "async": cel.Type.DYN})
+    return cel.NewEnv(variables=dict.fromkeys(variables, cel.Type.DYN))
 
 
 def _plain(value: Any) -> JSON:

@@ -109,18 +109,18 @@ def _is_of_s3(record: JSON) -> bool:
 
 def _of_s3(record: Mapping[str, Any], sent: int) -> Envelope:
     """Amazon S3 user guide, "Event message structure" (versions 2.0 to 2.3)."""
-    event, place = record.get("eventName"), record["s3"]
-    bucket, thing = _object(place.get("bucket")), _object(place.get("object"))
-    if not all(isinstance(field, str) and field for field in (event, bucket.get("name"), thing.get("key"))):
+    bucket, thing = _object(record["s3"].get("bucket")), _object(record["s3"].get("object"))
+    event, bucket_name, encoded = record.get("eventName"), bucket.get("name"), thing.get("key")
+    if not (isinstance(event, str) and event and isinstance(bucket_name, str) and isinstance(encoded, str) and encoded):
         raise InvalidEvent("A record of an S3 notification without event name, bucket or key.")
     # A sequencer comes with what is put and deleted. Everything else is told apart by the request that caused it.
     request = _object(record.get("responseElements")).get("x-amz-request-id", "")
     cause = thing.get("sequencer") or f"{request} {record.get('eventTime', '')}"
-    parts = (bucket["name"], thing["key"], str(thing.get("versionId") or ""), event, str(cause))
+    parts = (bucket_name, encoded, str(thing.get("versionId") or ""), event, str(cause))
     data = _present(
         event=event,
-        bucket=bucket["name"],
-        key=unquote_plus(thing["key"]),  # it is URL-encoded in notifications
+        bucket=bucket_name,
+        key=unquote_plus(encoded),  # it is URL-encoded in notifications
         size=thing.get("size"),
         etag=thing.get("eTag"),
         version_id=thing.get("versionId"),

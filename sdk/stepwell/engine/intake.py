@@ -118,9 +118,7 @@ def _by_message(records: Iterable[dict[str, JSON]]) -> dict[str, list[dict[str, 
     return grouped
 
 
-def _settle(
-    ports: Ports, record: Mapping[str, Any], answered: list[tuple[dict[str, JSON], dict[str, Any]]]
-) -> bool:
+def _settle(ports: Ports, record: Mapping[str, Any], answered: list[tuple[dict[str, JSON], dict[str, Any]]]) -> bool:
     """Whether the message may be forgotten.
 
     Of a message with several events, those that can never be handled become dead letters of their own, each as an event

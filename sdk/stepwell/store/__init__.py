@@ -9,6 +9,8 @@ from stepwell.store.due import Due
 from stepwell.store.events import Events
 from stepwell.store.gates import Gates
 from stepwell.store.guards import Guards
+from stepwell.store.keys import Keys
+from stepwell.store.rates import Rates
 from stepwell.store.runs import Runs
 from stepwell.store.table import Table
 from stepwell.store.transactions import Transactions
@@ -28,6 +30,8 @@ class Store:
         self.apps = Apps(table, payloads)
         self.crons = Crons(table)
         self.due = Due(table)
+        self.keys = Keys(table)
+        self.rates = Rates(table)
 
 
 __all__ = ["Store"]

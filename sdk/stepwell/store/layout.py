@@ -21,6 +21,8 @@ One table, keys `pk` and `sk`, one index `due` (keys only), `ttl` for cleaning u
     gate     GATE#<app>#<function>#<kind>#<key>  GATE             a counter of slots, or what a bucket remembers
     place    GATE#... (the same)            LINE#<rank>#<run>     a run that waits in the gate's line
     cron     CRON#<app>                     <function>#<tz>#<cron> a schedule: its next tick and its jitter
+    key      KEYS                           KEY#<hash>            an event key of the webhook door, by its SHA-256
+    rate     RATE#<subject>                 <window>              requests to the door in a window of time, counted
 
 Run ids begin with the app id and a dot, so one `dynamodb:LeadingKeys` condition fences the worker of an app:
 `RUN#<app>.*`, `WAIT#<app>#*`, `PATHS#<app>#*`, `GATE#<app>#*`.
@@ -44,6 +46,10 @@ id too, because its duplicate may come days later and must find out when the fir
 **Retention.** A run item gets its ttl when it ends. A step gets one when it is written, far past the run's next
 wake-up; a worker that suspends a run for longer than that extends its steps first. So nothing that belongs to a live
 run ever expires, and TTL decides nothing.
+
+**The door.** A key is written once (CREATE) and revoked by deleting it. A counter of requests only grows (an atomic
+addition without a condition) and gets its ttl, some hours past its window, with every addition: nothing is decided by a
+counter that is gone.
 
 Conditions
 ----------
@@ -278,6 +284,20 @@ def cron_sk(function: str, expression: str, tz: str) -> str:
 def due_key(owner: str, due_ms: int) -> tuple[str, str]:
     """Where a live run, or whatever else the sweeper is to look at, stands in the index; `owner` spreads the load."""
     return f"DUE#{shard_of(owner, DUE_SHARDS)}", f"{due_ms:015d}"
+
+
+KEYS_PK = "KEYS"
+KEY_PREFIX = "KEY#"
+
+
+def key_sk(hash: str) -> str:
+    """The sort key of an event key with this hash."""
+    return KEY_PREFIX + hash
+
+
+def rate_key(subject: str, window: int) -> tuple[str, str]:
+    """Where the requests of somebody are counted for the window that begins at this time (milliseconds)."""
+    return f"RATE#{subject}", f"{window:015d}"
 
 
 def done_key(run: str, app: str, function: str, status: RunStatus) -> tuple[str, str]:

@@ -16,6 +16,7 @@ fixture `local_stepwell`.
 from __future__ import annotations
 
 from stepwell.dead_letters import DeadLetter
+from stepwell.testing.door import Reply
 from stepwell.testing.faults import Fault, FaultKind, FaultPlan
 from stepwell.testing.invariants import InvariantBroken
 from stepwell.testing.local import LocalStepwell
@@ -34,6 +35,7 @@ __all__ = [
     "FaultPlan",
     "InvariantBroken",
     "LeakedThreads",
+    "Reply",
     "Requests",
     "SweepFailed",
     "WorldNeverIdle",

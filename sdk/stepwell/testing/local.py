@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.client import Client
 from stepwell.clock import from_millis
 from stepwell.dead_letters import DeadLetter
+from stepwell.door.keys import make_key
 from stepwell.durations import Duration, seconds
 from stepwell.engine.registration import register
 from stepwell.ports import Config, Ports
@@ -23,6 +24,7 @@ from stepwell.records import RunStatus
 from stepwell.steps import Step
 from stepwell.store.layout import RUN_SK
 from stepwell.testing.clients import REGION
+from stepwell.testing.door import API_URL, LocalDoor, Reply, body_of
 from stepwell.testing.faults import FaultPlan
 from stepwell.testing.hooks import UNSET, LocalHooks
 from stepwell.testing.lambdas import Handler
@@ -31,6 +33,7 @@ from stepwell.testing.meter import Requests
 from stepwell.testing.observations import Sent, told
 from stepwell.testing.world import World
 from stepwell.views import Run
+from stepwell.webhooks import Limit, Webhook
 from stepwell_lambdas.consumer import handler as consumer
 from stepwell_lambdas.orchestrator import handler as orchestrator
 from stepwell_lambdas.sweeper import handler as sweeper
@@ -48,7 +51,8 @@ class LocalStepwell:
 
     apps: the apps to deploy. endpoint_url: an AWS emulator to use instead of moto in this process. start: where the
     virtual clock begins (aware; 2026-01-01 UTC unless given). seed: decides every order that real life leaves open; the
-    same seed gives the same order. plan: faults to inject. chaos: what SQS and Lambda may do on their own.
+    same seed gives the same order. plan: faults to inject. chaos: what SQS and Lambda may do on their own. webhooks: the
+    sources that the door knows; secrets: theirs, by the place where they are kept (made up where left out).
 
     Inside the block boto3 sees the same local AWS, and `app.send` and `app.client` of the apps talk to this world. What
     `local` itself looks at is not counted in `local.requests`.
@@ -62,6 +66,8 @@ class LocalStepwell:
         seed: int = 0,
         plan: FaultPlan | None = None,
         chaos: Chaos | None = None,
+        webhooks: Sequence[Webhook] = (),
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
         if not apps:
             raise TypeError("LocalStepwell needs at least one app: LocalStepwell(app)")
@@ -69,6 +75,7 @@ class LocalStepwell:
         self.world = World(endpoint_url=endpoint_url, start=start, seed=seed, plan=plan, chaos=chaos)
         """The simulated AWS account, for tests of Stepwell itself."""
         self._hooks = LocalHooks(self.world)
+        self._door = LocalDoor(self.world, self._ports, webhooks, secrets or {})
         self._bound_before: list[tuple[Stepwell, Client | None]] = []
 
     # ---- the block
@@ -101,6 +108,7 @@ class LocalStepwell:
             dlq_url=made.dlq_url,
             bucket=made.bucket,
             orchestrator="stepwell-orchestrator",
+            api_url=API_URL,
             region=REGION,
             endpoint_url=self.world.aws.endpoint_url,
         )
@@ -161,6 +169,32 @@ class LocalStepwell:
     ) -> str:
         """Send an event as `app.send` does; gives its id. It is only enqueued: run_until_idle() or advance() handle it."""
         return self.apps[0].send(event, data, id=id, ts=ts, tenant=tenant)
+
+    def http(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Make a request at the webhook door, through its real handler; `url` is a path, or a callback's whole URL.
+
+        body: bytes or text as they are, anything else as JSON. What the request sends is only enqueued, as by `send`.
+        """
+        raw, kind = body_of(body)
+        return self._door.request(method, url, raw, {**kind, **(headers or {})}, query)
+
+    def webhook(self, name: str, body: Any, *, headers: Mapping[str, str] | None = None) -> Reply:
+        """POST a delivery to `/w/<name>`, signed as its provider would, now. The headers given here stand beside those."""
+        raw, kind = body_of(body)
+        signed = self._door.sign(name, raw, {**kind, **(headers or {})})
+        return self._door.request("POST", f"/w/{name}", raw, signed, None)
+
+    def event_key(self, name: str = "test", *, events: Sequence[str] = (), limit: Limit | None = None) -> str:
+        """Make an event key, as `stepwell keys create` does: for `local.http("POST", f"/e/{key}", body=...)`."""
+        return make_key(self._ports(counted=False), name, events=events, limit=limit)[0]
 
     def run_until_idle(self) -> None:
         """Handle all that is due now, and all that follows from it. The clock stays where it is."""

@@ -1,0 +1,117 @@
+"""Requests and answers, as a Lambda Function URL carries them (payload format 2.0)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl, unquote
+
+from stepwell.codec import JSON, dumps
+
+
+class Refusal(Exception):
+    """The request is answered with an error: a status, a code for programs, a sentence for people."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = dict(headers or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer: JSON, always."""
+
+    status: int
+    body: JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> Response:
+        """The answer to a request that is refused."""
+        body = {"error": {"code": refusal.code, "message": refusal.message}}
+        return cls(refusal.status, body, refusal.headers)
+
+    def for_lambda(self) -> dict[str, Any]:
+        """As a Function URL takes it."""
+        headers = {"content-type": "application/json", "cache-control": "no-store", **self.headers}
+        return {"statusCode": self.status, "headers": headers, "body": dumps(self.body), "isBase64Encoded": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request."""
+
+    method: str
+    path: str
+    """Without the query, as it was sent: still percent-encoded."""
+    query: Mapping[str, str]
+    """The last value of each parameter."""
+    headers: Mapping[str, str]
+    """Names in lower case; several values of a name joined by commas, as the Function URL joins them."""
+    body: bytes
+    """The raw body: what was signed."""
+
+    @classmethod
+    def from_lambda(cls, event: Mapping[str, Any], *, limit: int) -> Request:
+        """From a Function URL's event. Raises Refusal for a body of more than `limit` bytes, or one that cannot be read.
+
+        The size is looked at before the body is decoded.
+        """
+        http = event["requestContext"]["http"]
+        text, encoded = event.get("body") or "", bool(event.get("isBase64Encoded"))
+        headers = {name.lower(): str(value) for name, value in (event.get("headers") or {}).items()}
+        if (len(text) * 3 // 4 - 2 if encoded else len(text)) > limit:
+            _too_large(limit)
+        try:
+            body = base64.b64decode(text, validate=True) if encoded else text.encode()
+        except (binascii.Error, ValueError):  # ValueError: text that is no UTF-8
+            raise Refusal(400, "bad-request", "The body cannot be read.") from None
+        if len(body) > limit:
+            _too_large(limit)
+        query = dict(parse_qsl(event.get("rawQueryString") or "", keep_blank_values=True))
+        return cls(http["method"].upper(), event.get("rawPath") or http["path"], query, headers, body)
+
+    def segments(self) -> list[str]:
+        """The parts of the path, decoded."""
+        return [unquote(part) for part in self.path.split("/") if part]
+
+    def parsed(self) -> JSON:
+        """The body as a value: of a form, an object of texts; of anything else, its JSON. Raises Refusal."""
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "application/x-www-form-urlencoded":
+            try:
+                return dict(parse_qsl(self.body.decode(), keep_blank_values=True))
+            except ValueError:
+                raise Refusal(400, "bad-request", "The form cannot be read.") from None
+        return parse_json(self.body)
+
+
+def parse_json(body: bytes | str) -> JSON:
+    """The value of a JSON text. Raises Refusal for anything else, NaN and Infinity included, which are no JSON."""
+    try:
+        return json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else _place(error)
+        raise Refusal(400, "not-json", f"The body is not JSON: {why}.") from None
+
+
+def _place(error: ValueError) -> str:
+    """Where JSON ends to be JSON, without a word of what stands there."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno}, column {error.colno}"
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "a number in it is none"
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _too_large(limit: int) -> NoReturn:
+    raise Refusal(413, "payload-too-large", f"The body is larger than {limit:,} bytes.")
