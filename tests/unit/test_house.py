@@ -391,7 +391,7 @@ class TestWheel:
 class TestColdStart:
     """A Lambda's first call pays for every import, so the handlers that run no user code stay free of heavy ones."""
 
-    @pytest.mark.parametrize("handler", ["consumer", "orchestrator", "sweeper"])
+    @pytest.mark.parametrize("handler", ["consumer", "orchestrator", "sweeper", "api"])
     def test_importing_the_handler_loads_nothing_heavy_and_makes_no_client(self, handler: str) -> None:
         program = f"""
 import gc, json, sys

@@ -72,7 +72,7 @@ def _own(webhook: Webhook, body: JSON, request: Request) -> Delivery:
         created = fields.get("created")
         ts = created * 1000 if isinstance(created, int) and not isinstance(created, bool) and created >= 0 else None
         return Delivery(
-            f"{webhook.name}/{fit(_said(fields.get('type')))}", _said(fields.get("id")), _stripe(fields), ts
+            f"{webhook.name}/{fit(_said(fields.get('type')))}", _given(fields.get("id")), _stripe(fields), ts
         )
     if isinstance(scheme, StandardWebhooks):
         return Delivery(f"{webhook.name}/{fit(_said(fields.get('type')))}", headers.get(f"{scheme.prefix}id"), body)
@@ -83,6 +83,10 @@ def _own(webhook: Webhook, body: JSON, request: Request) -> Delivery:
 def _stripe(event: dict[str, JSON]) -> JSON:
     """Stripe's event without the one field that changes from delivery to delivery: how many are still to come."""
     return {name: value for name, value in event.items() if name != "pending_webhooks"}
+
+
+def _given(value: JSON) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _said(value: JSON) -> str:

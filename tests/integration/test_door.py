@@ -1,0 +1,488 @@
+"""The webhook door, through its real handler: what comes in, what is kept out, and what becomes of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from stepwell import Callback, Context, RunStatus, StepError, StepTimeout, Stepwell
+from stepwell.testing import Fault, FaultKind, FaultPlan, LocalStepwell, Reply
+from stepwell.testing.door import API_URL
+from stepwell.webhooks import GitHub, Hmac, Limit, StandardWebhooks, Stripe, Webhook
+
+from .support import Deploy, run_of
+
+VIDEO = Webhook(
+    "video-house",
+    Hmac("X-Signature", timestamp="X-Time"),
+    secret="/secrets/video",
+    event="video/{body.status}",
+    id="body.delivery",
+    data="{'video': body.video.id, 'query': query.account}",
+    ts="body.at",
+    tenant="body.account",
+    where="body.status != 'progress'",
+)
+WEBHOOKS = [
+    Webhook("github", GitHub(), secret="/secrets/github"),
+    Webhook("stripe", Stripe(), secret="/secrets/stripe"),
+    Webhook("clerk", StandardWebhooks(prefix="svix-"), secret="/secrets/clerk"),
+    Webhook("plain", Hmac("X-Signature"), secret="/secrets/plain", event="plain/told", id=None),
+    Webhook("busy", GitHub(), secret="/secrets/busy", limit=Limit(3, "10s")),
+    VIDEO,
+]
+DELIVERY = {"delivery": "d-1", "status": "ready", "video": {"id": "v-1"}, "account": "acme", "at": 1_700_000_000_000}
+
+# Stripe API reference: an event object.
+STRIPE_EVENT: dict[str, Any] = {
+    "id": "evt_1NG8Du2eZvKYlo2CUI79vXWy",
+    "object": "event",
+    "api_version": "2019-02-19",
+    "created": 1686089970,
+    "data": {"object": {"id": "seti_1NG8Du2eZvKYlo2C9XMqbR0x", "object": "setup_intent", "status": "requires_action"}},
+    "livemode": False,
+    "pending_webhooks": 2,
+    "request": {"id": None, "idempotency_key": None},
+    "type": "setup_intent.created",
+}
+
+
+@pytest.fixture
+def app(app: Stepwell) -> Stepwell:
+    for number, name in enumerate(["order/*", "github/*", "stripe/*", "clerk/*", "plain/told", "video/*"]):
+
+        @app.function(on=name, id=f"on-{number}")
+        def fn(ctx: Context[Any]) -> Any:
+            return [ctx.event.name, ctx.event.data]
+
+    return app
+
+
+@pytest.fixture
+def local(app: Stepwell, deploy: Deploy) -> LocalStepwell:
+    return deploy(app, webhooks=WEBHOOKS)
+
+
+def refused(reply: Reply, status: int, code: str) -> Reply:
+    """Checks that the request was refused so, and with nothing but a code and a sentence."""
+    assert (reply.status, reply.json()["error"]["code"]) == (status, code), reply
+    assert set(reply.json()) == {"error"}
+    assert set(reply.json()["error"]) == {"code", "message"}
+    assert "Traceback" not in reply.body
+    return reply
+
+
+def names(local: LocalStepwell) -> list[str]:
+    """The names of all events that were accepted."""
+    local.run_until_idle()
+    return sorted(event.name for event in local.client.events())
+
+
+class TestEventKeys:
+    def test_an_event_that_is_posted_runs(self, local: LocalStepwell) -> None:
+        body = {"name": "order/created", "data": {"n": 1}, "id": "o-1", "ts": "2026-01-01T00:00:00Z", "tenant": "acme"}
+        reply = local.http("POST", f"/e/{local.event_key()}", body=body)
+        assert (reply.status, reply.json()) == (202, {"ids": ["o-1"]})
+        local.run_until_idle()
+        run = run_of(local, "o-1")
+        assert run.result == ["order/created", {"n": 1}]
+        assert run.event is not None
+        assert run.event.tenant == "acme"
+
+    def test_a_list_of_them_runs_each(self, local: LocalStepwell) -> None:
+        events = [{"name": "order/created", "data": {"n": n}} for n in range(25)]
+        reply = local.http("POST", f"/e/{local.event_key()}", body=events)
+        local.run_until_idle()
+        assert [run_of(local, event).result[1]["n"] for event in reply.json()["ids"]] == list(range(25))
+
+    def test_the_key_may_stand_in_the_authorization_header(self, local: LocalStepwell) -> None:
+        headers = {"Authorization": f"bearer {local.event_key()}"}
+        assert local.http("POST", "/e", body={"name": "order/a", "data": {}}, headers=headers).status == 202
+
+    def test_a_large_event_travels_through_s3(self, local: LocalStepwell) -> None:
+        text = "x" * 600_000
+        reply = local.http("POST", f"/e/{local.event_key()}", body={"name": "order/large", "data": {"text": text}})
+        (event_id,) = reply.json()["ids"]
+        local.run_until_idle()
+        assert run_of(local, event_id).result == ["order/large", {"text": text}]
+
+    def test_a_request_repeated_with_its_idempotency_key_runs_once(self, local: LocalStepwell) -> None:
+        url, body = f"/e/{local.event_key()}", [{"name": "order/a", "data": {}}, {"name": "order/b", "data": {}}]
+        replies = [local.http("POST", url, body=body, headers={"Idempotency-Key": "r-1"}) for _ in range(3)]
+        assert len({reply.body for reply in replies}) == 1
+        assert names(local) == ["order/a", "order/b"]
+        other = local.http("POST", f"/e/{local.event_key('other')}", body=body, headers={"Idempotency-Key": "r-1"})
+        assert set(other.json()["ids"]).isdisjoint(replies[0].json()["ids"])
+
+    def test_a_key_that_was_revoked_opens_nothing_after_a_minute(self, local: LocalStepwell) -> None:
+        url = f"/e/{local.event_key()}"
+        send = lambda: local.http("POST", url, body={"name": "order/a", "data": {}})  # noqa: E731
+        assert send().status == 202
+        keys = local.client._ports.store.keys
+        keys.remove(keys.all()[0].hash)
+        local.advance("61s")
+        refused(send(), 401, "unauthorized")
+
+    def test_a_key_sends_only_what_it_is_for(self, local: LocalStepwell) -> None:
+        url = f"/e/{local.event_key(events=['order/*', 'user/left'])}"
+        for name, status in {"order/a": 202, "user/left": 202, "user/leftover": 403, "orders": 403}.items():
+            assert local.http("POST", url, body={"name": name, "data": {}}).status == status
+        mixed = [{"name": "order/b", "data": {}}, {"name": "user/x", "data": {}}]
+        assert "Event 1" in refused(local.http("POST", url, body=mixed), 403, "forbidden-event").body
+        assert names(local) == ["order/a", "user/left"]
+
+    def test_the_table_holds_nothing_that_opens_the_door(self, local: LocalStepwell) -> None:
+        key = local.event_key()
+        held = json.dumps([[*name, image.plain()] for name, image in local.world.table.items()], default=str)
+        assert key not in held
+        assert key.removeprefix("swk_") not in held
+
+    def test_an_id_that_looks_made_by_stepwell_is_marked(self, local: LocalStepwell) -> None:
+        body = {"name": "order/a", "data": {}, "id": "evt_7ZZZZZZZZZ0000000000000000"}  # of the year 10889
+        reply = local.http("POST", f"/e/{local.event_key('site')}", body=body)
+        assert reply.json()["ids"] == ["site:evt_7ZZZZZZZZZ0000000000000000"]
+
+    def test_one_bad_event_of_a_list_is_named_and_none_is_sent(self, local: LocalStepwell) -> None:
+        events = [{"name": "order/a", "data": {}}, {"name": "order/b", "data": []}]
+        reply = local.http("POST", f"/e/{local.event_key()}", body=events)
+        assert refused(reply, 400, "invalid-event").json()["error"]["message"].startswith("Event 1: ")
+        assert names(local) == []
+
+    def test_the_engines_own_events_are_not_for_keys(self, local: LocalStepwell) -> None:
+        body = {"name": "stepwell/run.failed", "data": {}}
+        refused(local.http("POST", f"/e/{local.event_key()}", body=body), 403, "forbidden-event")
+
+    def test_if_the_queue_refuses_the_sender_is_told_to_come_again(self, app: Stepwell, deploy: Deploy) -> None:
+        fault = Fault(FaultKind.REFUSED, operation="sqs.SendMessage", label="api")
+        local = deploy(app, plan=FaultPlan([fault]))
+        url, body = f"/e/{local.event_key()}", {"name": "order/a", "data": {}, "id": "o-1"}
+        reply = refused(local.http("POST", url, body=body), 503, "unavailable")
+        assert int(reply.headers["retry-after"]) > 0
+        assert local.http("POST", url, body=body).status == 202
+        assert names(local) == ["order/a"]
+
+
+class TestProviders:
+    def test_github(self, local: LocalStepwell) -> None:
+        headers = {"X-GitHub-Event": "issues", "X-GitHub-Delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958"}
+        body = {"action": "opened", "issue": {"number": 1347}}
+        for _ in range(3):  # and redelivered from its settings page, with the same delivery id
+            reply = local.webhook("github", body, headers=headers)
+            assert (reply.status, reply.json()["ids"]) == (202, [headers["X-GitHub-Delivery"]])
+        assert names(local) == ["github/issues.opened"]
+        assert run_of(local, headers["X-GitHub-Delivery"]).result == ["github/issues.opened", body]
+
+    def test_github_without_an_action(self, local: LocalStepwell) -> None:
+        local.webhook("github", {"ref": "x"}, headers={"X-GitHub-Event": "push", "X-GitHub-Delivery": "d"})
+        assert names(local) == ["github/push"]
+
+    def test_github_as_a_form(self, local: LocalStepwell) -> None:
+        headers = {
+            "X-GitHub-Event": "push",
+            "X-GitHub-Delivery": "d",
+            "content-type": "application/x-www-form-urlencoded",
+        }
+        assert local.webhook("github", b"payload=%7B%22ref%22%3A+%22main%22%7D", headers=headers).status == 202
+        local.run_until_idle()
+        assert run_of(local, "d").result == ["github/push", {"ref": "main"}]
+
+    def test_stripe(self, local: LocalStepwell) -> None:
+        """Stripe counts the deliveries still to come in the event: that must not make another event of it."""
+        for pending in (2, 1, 0):
+            assert local.webhook("stripe", {**STRIPE_EVENT, "pending_webhooks": pending}).status == 202
+            local.advance("1h")
+        assert local.dead_letters() == []
+        run = run_of(local, STRIPE_EVENT["id"])
+        assert run.result[0] == "stripe/setup_intent.created"
+        assert run.result[1]["data"] == STRIPE_EVENT["data"]
+        assert run.event is not None
+        assert run.event.ts.timestamp() == STRIPE_EVENT["created"]
+
+    def test_standard_webhooks(self, local: LocalStepwell) -> None:
+        reply = local.webhook("clerk", {"type": "user.created", "data": {"id": "u-1"}})
+        local.run_until_idle()
+        (event_id,) = reply.json()["ids"]
+        assert run_of(local, event_id).result[0] == "clerk/user.created"
+        assert event_id.startswith("msg_")
+
+    def test_anybody_else_by_expressions(self, local: LocalStepwell) -> None:
+        raw = json.dumps(DELIVERY).encode()
+        signed = local._door.sign("video-house", raw, {"content-type": "application/json"})
+        for _ in range(2):
+            reply = local.http("POST", "/w/video-house?account=7", body=raw, headers=signed)
+            assert (reply.status, reply.json()) == (202, {"ids": ["d-1"]})
+        local.run_until_idle()
+        run = run_of(local, "d-1")
+        assert run.result == ["video/ready", {"video": "v-1", "query": "7"}]
+        assert run.event is not None
+        assert (run.event.tenant, run.event.ts.timestamp()) == ("acme", 1_700_000_000)
+
+    def test_what_the_condition_leaves_out_is_answered_and_forgotten(self, local: LocalStepwell) -> None:
+        reply = local.webhook("video-house", {**DELIVERY, "status": "progress"})
+        assert (reply.status, reply.json()) == (202, {"ids": [], "ignored": True})
+        assert names(local) == []
+
+    def test_without_an_id_every_delivery_is_an_event(self, local: LocalStepwell) -> None:
+        ids = {local.webhook("plain", {"x": 1}).json()["ids"][0] for _ in range(3)}
+        assert len(ids) == 3
+        assert names(local) == ["plain/told"] * 3
+
+    def test_data_that_is_no_object_stands_in_one(self, local: LocalStepwell) -> None:
+        (event_id,) = local.webhook("plain", [1, 2]).json()["ids"]
+        local.run_until_idle()
+        assert run_of(local, event_id).result == ["plain/told", {"body": [1, 2]}]
+
+    def test_what_a_provider_says_cannot_be_an_event_of_the_engine(self, app: Stepwell, deploy: Deploy) -> None:
+        webhook = Webhook("x", Hmac("X-Signature"), secret="/x", event="{body.name}", id=None)
+        local = deploy(app, webhooks=[webhook])
+        refused(local.webhook("x", {"name": "stepwell/run.failed"}), 422, "invalid-event")
+        assert local.webhook("x", {"name": "a b#*"}).status == 202
+        assert names(local) == ["a-b-"]
+
+
+class TestForgery:
+    BODY = json.dumps({"action": "opened"}).encode()
+    HEADERS = {"content-type": "application/json", "X-GitHub-Event": "issues", "X-GitHub-Delivery": "d"}  # noqa: RUF012
+
+    def test_all_that_is_not_genuine_gets_one_and_the_same_answer(self, local: LocalStepwell) -> None:
+        signed = local._door.sign("github", self.BODY, self.HEADERS)
+        attempts = [
+            ("/w/github", self.BODY, self.HEADERS),  # no signature
+            ("/w/github", self.BODY + b" ", signed),  # another body
+            ("/w/github", b"not json", signed),
+            ("/w/github", self.BODY, {**signed, "x-hub-signature-256": "sha256=" + "0" * 64}),
+            ("/w/stripe", self.BODY, signed),  # the signature of another source
+            ("/w/nobody", self.BODY, signed),  # a source there is not
+            ("/w/GITHUB", self.BODY, signed),
+            ("/e/swk_nobody", self.BODY, signed),
+        ]
+        answers = {(reply.status, reply.body) for url, body, headers in attempts
+                   for reply in [local.http("POST", url, body=body, headers=headers)]}  # fmt: skip
+        assert len(answers) == 1
+        refused(local.http("POST", "/w/nobody", body=b"{}"), 401, "unauthorized")
+        assert names(local) == []
+
+    def test_an_old_delivery_is_not_taken_again(self, local: LocalStepwell) -> None:
+        raw = json.dumps(STRIPE_EVENT).encode()
+        signed = local._door.sign("stripe", raw, {"content-type": "application/json"})
+        local.advance("301s")
+        refused(local.http("POST", "/w/stripe", body=raw, headers=signed), 401, "unauthorized")
+
+    def test_headers_are_known_whatever_their_case(self, local: LocalStepwell) -> None:
+        signed = local._door.sign("github", self.BODY, self.HEADERS)
+        shouted = {name.upper(): value for name, value in signed.items()}
+        assert local.http("POST", "/w/github", body=self.BODY, headers=shouted).status == 202
+
+    def test_the_raw_body_is_what_counts_however_it_is_delivered(self, local: LocalStepwell) -> None:
+        raw = b'{ "action" :\t"opened",  "text": "\xc3\xbc" }\r\n'
+        for kind in ("application/json", "application/octet-stream", "text/plain; charset=utf-8"):
+            headers = {**self.HEADERS, "content-type": kind, "X-GitHub-Delivery": kind}
+            assert local.webhook("github", raw, headers=headers).status == 202
+        assert names(local) == ["github/issues.opened"] * 3
+
+    def test_while_a_secret_is_replaced_both_are_good(self, app: Stepwell, deploy: Deploy) -> None:
+        local = deploy(app, webhooks=WEBHOOKS, secrets={"/secrets/github": "old\nnew\n"})
+        for secret in ("old", "new"):
+            signed = GitHub().sign(secret, self.BODY, 0)
+            headers = {**self.HEADERS, "X-GitHub-Delivery": secret, **signed}
+            assert local.http("POST", "/w/github", body=self.BODY, headers=headers).status == 202
+        for forged in ("old\nnew", ""):
+            headers = {**self.HEADERS, **GitHub().sign(forged, self.BODY, 0)}
+            refused(local.http("POST", "/w/github", body=self.BODY, headers=headers), 401, "unauthorized")
+
+    def test_a_source_whose_secret_is_missing_says_to_come_again_and_not_why(
+        self, app: Stepwell, deploy: Deploy, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        local = deploy(app, webhooks=WEBHOOKS, secrets={"/secrets/github": " \n"})
+        reply = local.http("POST", "/w/github", body=self.BODY, headers={**self.HEADERS, "x-hub-signature-256": "x"})
+        assert "/secrets" not in refused(reply, 503, "unavailable").body
+        assert "/secrets/github" in caplog.text
+
+
+class TestLimits:
+    def test_a_source_above_its_limit_is_told_when_to_come_again(self, local: LocalStepwell) -> None:
+        def deliver(n: int) -> Reply:
+            return local.webhook("busy", {}, headers={"X-GitHub-Event": "push", "X-GitHub-Delivery": str(n)})
+
+        assert [deliver(n).status for n in range(3)] == [202] * 3
+        reply = refused(deliver(3), 429, "rate-limited")
+        wait = int(reply.headers["retry-after"])
+        assert 1 <= wait <= 10
+        local.advance(wait)
+        assert deliver(4).status == 202
+
+    def test_bad_signatures_use_up_nobodys_limit(self, local: LocalStepwell) -> None:
+        for _ in range(20):
+            assert local.http("POST", "/w/busy", body=b"{}").status == 401
+        assert local.webhook("busy", {}, headers={"X-GitHub-Event": "push", "X-GitHub-Delivery": "d"}).status == 202
+
+    def test_a_key_has_a_limit_of_its_own(self, local: LocalStepwell) -> None:
+        tight, other = local.event_key(limit=Limit(2, "1m")), local.event_key("other")
+        send = lambda key: local.http("POST", f"/e/{key}", body={"name": "order/a", "data": {}}).status  # noqa: E731
+        assert [send(tight) for _ in range(4)] == [202, 202, 429, 429]
+        assert send(other) == 202
+
+    def test_the_limit_holds_for_all_instances_together(self, local: LocalStepwell) -> None:
+        """A crash ends an instance, and the next request begins another."""
+        function = local.world.lambdas.get("stepwell-api")
+        assert function is not None
+        key, let_in = local.event_key(limit=Limit(10, "1m")), 0
+        for _ in range(30):
+            function.idle.clear()  # a new instance for each request, as when all come at once
+            let_in += local.http("POST", f"/e/{key}", body={"name": "order/a", "data": {}}).status == 202
+        assert let_in == 10
+
+    def test_a_busy_subject_costs_few_writes(self, local: LocalStepwell) -> None:
+        key = local.event_key(limit=Limit(200, "1m"))
+        before = local.requests
+        for _ in range(210):
+            local.http("POST", f"/e/{key}", body={"name": "order/a", "data": {}})
+        assert (local.requests - before).calls[
+            "dynamodb.UpdateItem"
+        ] == 21  # twenty handfuls, and one that came too late
+
+    def test_if_requests_cannot_be_counted_they_are_let_in(self, app: Stepwell, deploy: Deploy) -> None:
+        fault = Fault(FaultKind.REFUSED, operation="dynamodb.UpdateItem", label="api")
+        local = deploy(app, plan=FaultPlan([fault]))
+        key = local.event_key(limit=Limit(1, "1m"))
+        send = lambda: local.http("POST", f"/e/{key}", body={"name": "order/a", "data": {}}).status  # noqa: E731
+        assert [send(), send(), send()] == [202, 202, 429]
+
+
+class TestCallbacks:
+    @pytest.fixture
+    def callbacks(self) -> list[Callback]:
+        return []
+
+    @pytest.fixture
+    def waiting(self, deploy: Deploy, callbacks: list[Callback]) -> tuple[LocalStepwell, str]:
+        app = Stepwell("caller")
+
+        @app.function(on="go", retries=0)
+        def fn(ctx: Context[Any]) -> Any:
+            try:
+                return ctx.step.wait_for_callback("asked", timeout="2d", heartbeat="1d", submit=callbacks.append)
+            except StepTimeout as error:
+                return ["timeout", error.message]
+            except StepError as error:
+                return ["failed", error.message]
+
+        local = deploy(app)
+        event_id = local.send("go")
+        local.run_until_idle()
+        return local, event_id
+
+    def result(self, waiting: tuple[LocalStepwell, str]) -> Any:
+        local, event_id = waiting
+        local.run_until_idle()
+        run = run_of(local, event_id)
+        assert run.status is RunStatus.COMPLETED
+        return run.result
+
+    @pytest.mark.parametrize("answer", [{"ok": True, "n": [1, None]}, "yes", 0, [], "x" * 400_000])
+    def test_the_url_of_a_callback_takes_the_answer(
+        self, waiting: tuple[LocalStepwell, str], callbacks: list[Callback], answer: Any
+    ) -> None:
+        url = callbacks[0].url
+        assert url.startswith(API_URL + "c/")
+        reply = waiting[0].http("POST", url, body=json.dumps(answer))
+        assert (reply.status, reply.json()) == (200, {"status": "completed"})
+        assert self.result(waiting) == answer
+
+    def test_an_empty_post_answers_null(self, waiting: tuple[LocalStepwell, str], callbacks: list[Callback]) -> None:
+        assert waiting[0].http("POST", callbacks[0].url).status == 200
+        assert self.result(waiting) is None
+
+    def test_a_form_answers_with_its_fields(
+        self, waiting: tuple[LocalStepwell, str], callbacks: list[Callback]
+    ) -> None:
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        assert waiting[0].http("POST", callbacks[0].url, body=b"ok=yes&why=a+b", headers=headers).status == 200
+        assert self.result(waiting) == {"ok": "yes", "why": "a b"}
+
+    def test_a_get_answers_only_with_a_query(
+        self, waiting: tuple[LocalStepwell, str], callbacks: list[Callback]
+    ) -> None:
+        local, url = waiting[0], callbacks[0].url
+        for _ in range(2):  # a preview, a scanner
+            assert local.http("GET", url).json() == {"status": "waiting"}
+        assert local.http("HEAD", url).status == 405
+        assert local.http("GET", url + "?approved=yes&by=Ada%20L").json() == {"status": "completed"}
+        assert self.result(waiting) == {"approved": "yes", "by": "Ada L"}
+        assert local.http("GET", url).json() == {"status": "over"}
+
+    def test_a_url_with_its_tilde_encoded_is_the_same(
+        self, waiting: tuple[LocalStepwell, str], callbacks: list[Callback]
+    ) -> None:
+        assert waiting[0].http("POST", callbacks[0].url.replace("~", "%7E"), body={"n": 1}).status == 200
+        assert self.result(waiting) == {"n": 1}
+
+    def test_a_failure_can_be_reported(self, waiting: tuple[LocalStepwell, str], callbacks: list[Callback]) -> None:
+        reply = waiting[0].http("POST", callbacks[0].url + "/fail", body={"message": "out of film"})
+        assert reply.json() == {"status": "failed"}
+        assert self.result(waiting) == ["failed", "out of film"]
+
+    def test_heartbeats_keep_it_open(self, waiting: tuple[LocalStepwell, str], callbacks: list[Callback]) -> None:
+        local, url = waiting[0], callbacks[0].url
+        local.advance("20h")
+        assert local.http("POST", url + "/heartbeat").json() == {"status": "waiting"}
+        local.advance("20h")
+        assert local.http("POST", url, body={"late": True}).status == 200
+        assert self.result(waiting) == {"late": True}
+
+    def test_the_first_answer_stands_and_the_same_again_changes_nothing(
+        self, waiting: tuple[LocalStepwell, str], callbacks: list[Callback]
+    ) -> None:
+        local, url = waiting[0], callbacks[0].url
+        first, second = {"text": "a" * 100 + "1"}, {"text": "a" * 100 + "2"}
+        assert local.http("POST", url, body=first).status == 200
+        assert local.http("POST", url, body=first).status == 200
+        refused(local.http("POST", url, body=second), 410, "callback-over")
+        refused(local.http("POST", url + "/fail", body={}), 410, "callback-over")
+        refused(local.http("POST", url + "/heartbeat"), 410, "callback-over")
+        assert self.result(waiting) == first
+        assert local.http("POST", url, body=first).status == 200
+
+    def test_an_answer_out_of_time_is_told_so(
+        self, waiting: tuple[LocalStepwell, str], callbacks: list[Callback]
+    ) -> None:
+        waiting[0].advance("3d")
+        refused(waiting[0].http("POST", callbacks[0].url, body={}), 410, "callback-over")
+
+    @pytest.mark.parametrize("change", ["secret", "step", "run", "x", "x~y~z", "~~", "%ff~%ff~%ff", "a" * 5000])
+    def test_a_token_that_was_not_made_here_opens_nothing(
+        self, waiting: tuple[LocalStepwell, str], callbacks: list[Callback], change: str
+    ) -> None:
+        run, step, secret = callbacks[0].token.split("~")
+        other = base64.urlsafe_b64encode(b"other").decode()
+        forged = {"secret": f"{run}~{step}~{'0' * 32}", "step": f"{run}~{other}~{secret}",
+                  "run": f"{run[:-1]}0~{step}~{secret}"}.get(change, change)  # fmt: skip
+        answers = {
+            waiting[0].http(method, f"/c/{forged}{end}", body=b"{}" if method == "POST" else None).body
+            for method, end in [("POST", ""), ("GET", ""), ("GET", "?x=1"), ("POST", "/fail"), ("POST", "/heartbeat")]
+        }
+        assert len(answers) == 1
+        refused(waiting[0].http("POST", f"/c/{forged}"), 404, "unknown-callback")
+        assert run_of(*waiting).status is RunStatus.SUSPENDED
+
+    def test_an_answer_cut_off_before_the_run_was_woken_is_completed_by_its_repetition(self, deploy: Deploy) -> None:
+        callbacks: list[Callback] = []
+        app = Stepwell("caller")
+
+        @app.function(on="go")
+        def fn(ctx: Context[Any]) -> Any:
+            return ctx.step.wait_for_callback("asked", timeout="2d", submit=callbacks.append)
+
+        fault = Fault(FaultKind.CRASH_BEFORE, operation="sqs.SendMessage", label="api")
+        local = deploy(app, plan=FaultPlan([fault]))
+        event_id = local.send("go")
+        local.run_until_idle()
+        assert local.http("POST", callbacks[0].url, body={"n": 1}).status == 502
+        local.run_until_idle()
+        assert run_of(local, event_id).status is RunStatus.SUSPENDED
+        assert local.http("POST", callbacks[0].url, body={"n": 1}).status == 200
+        local.run_until_idle()
+        assert run_of(local, event_id).result == {"n": 1}
