@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from stepwell.engine.execution import Driver, Program
 from stepwell.engine.registration import MANIFEST_VERSION
 from stepwell.errors import InvalidOption, UnknownFunction
 from stepwell.events import CRON_TICK, RESERVED
+from stepwell.expressions import check_expression
 from stepwell.flow import flow_options
 from stepwell.ids import APP_ID, FUNCTION_ID
 from stepwell.models import EventModel, Failure, name_of, typed_event
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from stepwell.records import RunState
 
 DEFAULT_RETRIES = 3
+MAX_TAGS = 10
+TAG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 
 
 class Function:
@@ -139,10 +143,10 @@ class Stepwell:
         steps. on_failure: called with a Context[Failure] after a run has failed. compute: the class of worker it runs in.
         cancel_on: events that cancel a live run, received after it was. timeouts: how long it may take to start, and to
         finish from then on, before it is cancelled.
+        tags: names and CEL expressions over `event`, by whose values runs are found (`client.runs(tag="order=o-1")`).
 
         Raises InvalidOption if an option makes no sense.
         """
-        refuse_unavailable(tags=tags)
         flow = flow_options(
             concurrency=concurrency,
             throttle=throttle,
@@ -153,6 +157,7 @@ class Stepwell:
             singleton=singleton,
             idempotency=idempotency,
         )
+        labels = check_tags(tags)
         check_retries(retries)
         check_policy("backoff", backoff, Backoff)
         ends = endings(cancel_on, timeouts)
@@ -181,6 +186,8 @@ class Stepwell:
                 handler = {**handling, "id": f"{function_id}.on-failure", "name": f"{name or function_id} (on failure)"}
                 handler |= {"triggers": [], "on_failure": False}
                 self._add(Function(self, on_failure, handler, {"stepwell/run.failed": Failure}))
+            if labels:
+                entry["tags"] = labels
             return self._add(Function(self, fn, entry | ends, models))
 
         return declare
@@ -294,8 +301,17 @@ def _triggers(on: Any) -> tuple[list[dict[str, Any]], dict[str, type[EventModel]
     return triggers, models
 
 
-def refuse_unavailable(**options: Any) -> None:
-    """Options that this release does not act on are refused: accepted and ignored they would break promises silently."""
-    for option, value in options.items():
-        if value is not None:
-            raise InvalidOption(f"{option}= is not available in this release.")
+def check_tags(tags: Any) -> dict[str, str]:
+    """The tags of a function. Raises InvalidOption naming the one that is none."""
+    if tags is not None and not isinstance(tags, Mapping):
+        raise InvalidOption(
+            f'tags= takes names and expressions, such as {{"order": "event.data.order_id"}}; got {tags!r}.'
+        )
+    given = dict(tags or {})
+    if len(given) > MAX_TAGS:
+        raise InvalidOption(f"A function has at most {MAX_TAGS} tags: each is a write for every run; got {len(given)}.")
+    for name, source in given.items():
+        if not isinstance(name, str) or not TAG_NAME.fullmatch(name):
+            raise InvalidOption(f"A tag's name is letters, digits, '-', '_' and '.', at most 48; got {name!r}.")
+        check_expression(source, what=f"tag {name}")
+    return given

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
-from stepwell.clock import millis
+from stepwell import again
+from stepwell.again import UNSET
+from stepwell.clock import from_millis
 from stepwell.codec import loads
 from stepwell.dead_letters import DeadLetter, DeadLetters
 from stepwell.decisions.flow import pause_gate
 from stepwell.engine import answering
 from stepwell.engine.ending import cancel, result_text
-from stepwell.engine.listing import list_runs
 from stepwell.engine.resolve import own_event
 from stepwell.engine.sending import event_message, large_field
 from stepwell.errors import (
@@ -26,19 +27,18 @@ from stepwell.errors import (
     UnknownRun,
 )
 from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
+from stepwell.finding import Filters, Finder
 from stepwell.ids import event_id_of, event_key, event_millis, run_id
 from stepwell.models import EventModel, event_body
 from stepwell.ports import Config, Ports
 from stepwell.queue import Message, drain
-from stepwell.records import RunState, RunStatus
+from stepwell.records import LIVE, RunState, RunStatus
 from stepwell.typed import Typed
 from stepwell.views import Run, view
+from stepwell.waiting import why
 
 OUTPUTS = {"QueueUrl": "queue_url", "DeadLetterQueueUrl": "dlq_url", "TableName": "table", "BucketName": "bucket"}
 """The stack outputs a client needs, and what they are."""
-
-SKEW = 300_000
-"""Milliseconds by which the clock of whoever sent an event may be ahead: nothing may be missing from a list for that."""
 
 
 class Client:
@@ -50,6 +50,7 @@ class Client:
 
     def __init__(self, ports: Ports, *, default_group: str = "stepwell") -> None:
         self._ports = ports
+        self._finder = Finder(ports)
         self._group = default_group
         self._sleep: Callable[[float], None] = time.sleep
 
@@ -140,10 +141,11 @@ class Client:
         limit: int | None = None,
     ) -> Iterator[Event[Any]]:
         """Accepted events, newest first: those that started runs and those that matched nothing."""
-        begin, end = self._span(since, until)
+        apps = self._finder.apps()
+        begin, end = self._finder.span(apps, since, until)
         found = {event.id + event.name: event for event in self._ports.store.events.between(begin, end)}
-        for run in self._list(None, list(RunStatus), begin, end):
-            if run.parent is None and run.replay_of is None:
+        for run in self._finder.listed(apps, None, list(RunStatus), begin, end):
+            if run.parent is None and run.replay_of is None and run.fork is None:
                 event = own_event(self._ports, run)
                 found.setdefault(event.id + event.name, event)
         newest = sorted(found.values(), key=lambda event: event_millis(event.id) or event.ts, reverse=True)
@@ -157,7 +159,7 @@ class Client:
 
         `function`: a declared function, or "app/function-id". Raises UnknownFunction if it is not registered.
         """
-        app, target = self._target(function)
+        app, target = self._finder.target(function)
         body = (
             event_body(data, None)[1] if isinstance(data, EventModel) else loads(Typed(Any, "data").encode(data or {}))
         )
@@ -167,17 +169,6 @@ class Client:
         self._start(run, app, target, {"data": body, "event_id": event_id, "ts": now})
         return run
 
-    def replay(self, run: str) -> str:
-        """Start a new run with the same event, on today's code; gives its id."""
-        state = self._state(run)
-        event = own_event(self._ports, state)
-        new = f"{state.app}.{self._ports.ids.ulid(self._ports.now())}"
-        fields = {"data": event.data, "event": event.name, "event_id": event.id, "ts": event.ts, "replay_of": run}
-        if event.tenant is not None:
-            fields["tenant"] = event.tenant
-        self._start(new, state.app, state.function, fields)
-        return new
-
     def _start(self, run: str, app: str, function: str, fields: dict[str, Any]) -> None:
         body = {"stepwell": "invoke", "run": run, "app": app, "function": function, **fields}
         self._ports.queue.send(Message(large_field(self._ports, body, "data", f"events/{run}/input"), group=app))
@@ -186,20 +177,30 @@ class Client:
         """A run as it is now. Raises UnknownRun."""
         return view(self._ports, self._state(run))
 
-    def runs(
-        self,
-        *,
-        function: str | None = None,
-        status: RunStatus | str | Sequence[RunStatus | str] | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int | None = None,
-    ) -> Iterator[Run]:
-        """Runs, newest first: of one function ("app/function-id"), in some states, of some time."""
-        given = [status] if isinstance(status, str) else status
-        statuses = list(RunStatus) if given is None else [_status(each) for each in given]
-        begin, end = self._span(since, until)
-        return islice((view(self._ports, run) for run in self._list(function, statuses, begin, end)), limit)
+    def runs(self, **filters: Unpack[Filters]) -> Iterator[Run]:
+        """Runs, newest first: of one `function` ("app/function-id"), in some `status` or several, created from `since` to
+        `until`, under a `tag` ("name=value"); at most `limit`. Read page by page as they are taken.
+
+        Steps that run in workers of their own are not among them. Raises InvalidOption, UnknownFunction.
+        """
+        return (view(self._ports, run) for run in self._finder.runs(filters))
+
+    def count(self, **filters: Unpack[Filters]) -> int:
+        """How many runs there are, by the same filters as `runs`. Each is read, since lists may lag behind."""
+        return sum(1 for _ in self._finder.runs(filters))
+
+    def functions(self) -> dict[str, dict[str, Any]]:
+        """The registered functions by "app/function-id", each as it was declared: triggers, retries, options."""
+        apps = self._finder.apps()
+        return {f"{app}/{entry['id']}": dict(entry) for app in sorted(apps) for entry in apps[app].functions}
+
+    def why_waiting(self, run: str) -> str:
+        """In one sentence, what a run waits for, until when, and what it has missed so far. Raises UnknownRun.
+
+        It reads the run's steps, the state of child runs it waits for, and of each event it waits for the latest of
+        that name: of at most 800 logged events, of at most 7 days.
+        """
+        return why(self._ports, self._state(run))
 
     def runs_of_event(self, event_id: str) -> list[Run]:
         """The runs an event started, oldest first."""
@@ -249,6 +250,59 @@ class Client:
         """Cancel a run: it stops before its next step. False if it had already ended. Raises UnknownRun."""
         self._state(run)
         return cancel(self._ports, run, "cancelled by the client")
+
+    def cancel_all(self, **filters: Unpack[Filters]) -> int:
+        """Cancel the live runs among those that `runs` would give for these filters; how many were cancelled."""
+        if filters.get("status") is None:
+            filters["status"] = sorted(LIVE)
+        return again.cancel_all(self._ports, list(self._finder.runs(filters)))
+
+    # ---- again
+
+    def replay(self, run: str) -> str:
+        """Start a new run with the same event, on today's code; gives its id. Nothing of the old one is reused, but
+        `idempotency_key(scope="event")` gives the same keys.
+
+        A run that another run invoked is replayed by itself: its result goes to nobody. Raises UnknownRun,
+        UnknownFunction, and NotReplayable for a step that runs in a worker of its own.
+        """
+        state = self._again(run)
+        return again.replay(self._ports, state)
+
+    def fork(self, run: str, step: str, *, input: Any = UNSET, result: Any = UNSET) -> str:
+        """Start a new run that keeps the checkpoints made before a step, on today's code; gives its id.
+
+        step: a key of `run.steps`: its id, `id:1` for a repetition, `name[i]` for an item of a map. input: other data for
+        the event. result: what the step has come to; otherwise it runs again. For a wait for an event that is an event
+        (a model, or an object with name and data) or None for out of time; for a sleep it is None.
+
+        Kept are the outcomes that the function saw before that of the step, with their results, errors and times, those
+        of parallel branches, children and waits included. What was open begins anew. The old run goes on if it is live.
+        Raises UnknownRun, UnknownStep (naming the steps there are), UnknownFunction, InvalidOption, NotReplayable.
+        """
+        state = self._again(run)
+        return again.fork(self._ports, state, step, data=input, result=result)
+
+    def replay_all(self, *, operation: str = "replay", **filters: Unpack[Filters]) -> int:
+        """Replay the runs that `runs` would give for these filters; how many were started.
+
+        A function's run of an event is replayed once for each `operation`, however often that is repeated: after an
+        interruption simply call it again. To replay the same events once more, name another operation. Without a `status`
+        it takes runs that have completed, failed or been cancelled. Runs that other runs started are left out (their
+        parents start them anew), and so are those of functions that are no longer registered.
+        """
+        if filters.get("status") is None:
+            filters["status"] = sorted(again.REPLAYED)
+        if filters.get("until") is None:
+            filters["until"] = from_millis(self._ports.now())
+        functions = {(app, entry["id"]) for app, record in self._finder.apps().items() for entry in record.functions}
+        return again.replay_all(self._ports, self._finder.runs(filters), functions, operation)
+
+    def _again(self, run: str) -> RunState:
+        state = self._state(run)
+        if state.call is None:
+            self._finder.target(f"{state.app}/{state.function}")
+        return state
 
     # ---- functions
 
@@ -316,42 +370,3 @@ class Client:
         if state is None:
             raise UnknownRun(f"There is no run {run!r}, or it has expired.")
         return state
-
-    def _target(self, function: Any) -> tuple[str, str]:
-        apps = self._ports.store.apps.current()[0]
-        app, target = function.partition("/")[::2] if isinstance(function, str) else (function.app.id, function.id)
-        record = apps.get(app)
-        if record is None or record.function(target) is None:
-            known = sorted(f"{each.id}/{entry['id']}" for each in apps.values() for entry in each.functions)
-            raise UnknownFunction(
-                f"There is no function {app}/{target}. Registered: {', '.join(known) or 'none; is the app deployed?'}."
-            )
-        return app, target
-
-    def _list(self, function: str | None, statuses: Sequence[RunStatus], since: int, until: int) -> Iterator[RunState]:
-        apps = self._ports.store.apps.current()[0]
-        known = [(app.id, entry["id"]) for app in apps.values() for entry in app.known_functions]
-        wanted = known if function is None else [self._target(function)]
-        return list_runs(self._ports.store, wanted, statuses=statuses, since=since, until=until)
-
-    def _span(self, since: datetime | None, until: datetime | None) -> tuple[int, int]:
-        """The time to look at, not further back than anything can be kept."""
-        now = self._ports.now()
-        apps = self._ports.store.apps.current()[0]
-        first = min((app.since for app in apps.values()), default=now) - 86_400_000
-        begin = first if since is None else max(first, millis(_aware(since)))
-        return max(begin, now - round(self._ports.config.retention * 1000) - 366 * 86_400_000), (
-            now + SKEW if until is None else millis(_aware(until))
-        )
-
-
-def _status(status: RunStatus | str) -> RunStatus:
-    try:
-        return RunStatus(status)
-    except ValueError:
-        known = ", ".join(each.value for each in RunStatus)
-        raise InvalidOption(f"There is no status {status!r}; there are {known}.") from None
-
-
-def _aware(moment: datetime) -> float:
-    return (moment if moment.tzinfo else moment.astimezone()).timestamp()

@@ -13,6 +13,8 @@
     ├── Undeliverable                 no worker could take the run for a whole day
     ├── UnknownFunction               no such function in the app (or no such app)
     ├── UnknownRun                    no such run (or it has expired)
+    ├── UnknownStep                   the run has no such step
+    ├── NotReplayable                 a run that is a step of another run cannot be started again by itself
     ├── UnknownCallback               the token belongs to no callback
     │   └── CallbackOver              ... or to one that is answered, out of time, or whose run has ended
     ├── SecretUnavailable             the secret of a webhook cannot be read (logged by the door)
@@ -142,6 +144,18 @@ class UnknownRun(StepwellError, LookupError):
     """There is no such run, or it has expired."""
 
     code = "unknown-run"
+
+
+class UnknownStep(StepwellError, LookupError):
+    """The run has no such step."""
+
+    code = "unknown-step"
+
+
+class NotReplayable(StepwellError):
+    """A run that is a step of another run cannot be started again by itself."""
+
+    code = "not-replayable"
 
 
 class UnknownCallback(StepwellError, LookupError):

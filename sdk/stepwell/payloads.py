@@ -61,6 +61,10 @@ class Payloads:
         """Write an object. Writing the same twice is harmless."""
         self._s3().put_object(Bucket=self._bucket, Key=key, Body=text.encode(), ContentType="application/json")
 
+    def copy(self, source: str, key: str) -> None:
+        """Copy an object within the bucket: the same value under a key of its own, its age beginning anew."""
+        self._s3().copy_object(Bucket=self._bucket, Key=key, CopySource={"Bucket": self._bucket, "Key": source})
+
     def download(self, key: str) -> str:
         """Read an object."""
         body: bytes = self._s3().get_object(Bucket=self._bucket, Key=key)["Body"].read()

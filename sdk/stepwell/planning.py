@@ -29,6 +29,9 @@ YEAR = 366 * 86_400.0
 """Seconds; the longest a step may wait."""
 
 
+ARGS_OF_A_WAIT = 400
+"""Characters that are kept of what an event wait waits for: whoever asks why a run waits is told by them."""
+
 Target = tuple[str, str, Typed]
 """App and id of a function to invoke, and how its results are read."""
 
@@ -254,7 +257,7 @@ class Planner:
             id=id,
             kind="wait_for_event",
             shape=shape_of("wait_for_event", shape),
-            args=canonical(shape)[1:-1][:100],
+            args=canonical(shape)[1:-1][:ARGS_OF_A_WAIT],
             decode=lambda text: self._event(text, model),
             event=name,
             timeout=length,

@@ -105,6 +105,18 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True)
+class Fork:
+    """Where a run branched off from another one. It has that one's checkpoints from before the step."""
+
+    run: str
+    step: str
+    started: int
+    """When that run was first started, milliseconds: its function began to tell the time there."""
+    chance: str
+    """The seed that run drew from: up to the fork, chance has to fall as it fell."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunState:
     """The run item."""
 
@@ -165,6 +177,7 @@ class RunState:
     """Whether it takes other events along with its own."""
     taken_by: str | None = None
     """The run that took its event along, or came in its place."""
+    fork: Fork | None = None
     on_failure: bool = False
     """Whether its function has a handler for failures."""
     start_within: int | None = None
@@ -200,7 +213,7 @@ class StepState:
     """run, sleep, wait_for_event, callback, poll, invoke, send_event."""
     status: StepStatus
     shape: str
-    """Fingerprint of kind and arguments."""
+    """Fingerprint of kind and arguments. Empty in a fork's kept steps, which stand whatever the arguments are now."""
     epoch: int
     """The epoch of the invocation that wrote it; 0 if written from outside."""
     seq: int | None = None

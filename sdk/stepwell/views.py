@@ -130,6 +130,21 @@ class Run:
         """The run that started it, if one did."""
         return self._state.parent.run if self._state.parent else None
 
+    @property
+    def replay_of(self) -> str | None:
+        """The run it replays, if it is a replay."""
+        return self._state.replay_of
+
+    @property
+    def fork_of(self) -> str | None:
+        """The run it was forked from, if it is a fork."""
+        return self._state.fork.run if self._state.fork else None
+
+    @property
+    def forked_at(self) -> str | None:
+        """The step at which it was forked."""
+        return self._state.fork.step if self._state.fork else None
+
     @cached_property
     def steps(self) -> Mapping[str, StepRecord]:
         """Its checkpoints by key, in the order in which they began."""

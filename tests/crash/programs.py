@@ -90,8 +90,13 @@ def apps(trouble: Trouble) -> list[Stepwell]:
     return [app]
 
 
+def _who(ctx: Any) -> str:
+    """What the run calls itself to the outside: a name it was given, which its forks have, too, or its id."""
+    return str(ctx.event.data.get("name", ctx.run_id))
+
+
 def _match(ctx: Any, name: str) -> dict[str, Any]:
-    return {"data.run": ctx.run_id, "data.step": name}
+    return {"data.run": _who(ctx), "data.step": name}
 
 
 def _sync(ctx: Context[Any], trouble: Trouble, command: Command, name: str) -> Any:
@@ -105,7 +110,7 @@ def _sync(ctx: Context[Any], trouble: Trouble, command: Command, name: str) -> A
         assert future.result() == n
         return both
     if kind in ("run", "fail"):
-        return ctx.step.run(f"run {name}", trouble, f"{ctx.run_id}{name}", command.get("times", 0), n)
+        return ctx.step.run(f"run {name}", trouble, f"{_who(ctx)}{name}", command.get("times", 0), n)
     if kind == "give_up":
         try:
             ctx.step.run(f"give up {name}", give_up)
@@ -115,7 +120,7 @@ def _sync(ctx: Context[Any], trouble: Trouble, command: Command, name: str) -> A
         ctx.step.sleep(f"sleep {name}", command["seconds"])
         return 0
     if kind == "wait":
-        ctx.step.send_event(f"tell {name}", "told", {"run": ctx.run_id, "step": name, "n": n}, ts=None)
+        ctx.step.send_event(f"tell {name}", "told", {"run": _who(ctx), "step": name, "n": n}, ts=None)
         event = ctx.step.wait_for_event(
             f"wait {name}", event="told", match=_match(ctx, name), timeout="30d", since="run_start"
         )
@@ -135,7 +140,7 @@ def _sync(ctx: Context[Any], trouble: Trouble, command: Command, name: str) -> A
     assert kind == "poll"
     times = command["times"]
     checked = ctx.step.poll(
-        f"poll {name}", trouble.count, f"{ctx.run_id}{name}", until=lambda count: count >= times, every="10s"
+        f"poll {name}", trouble.count, f"{_who(ctx)}{name}", until=lambda count: count >= times, every="10s"
     )
     return n if checked >= times else None
 
@@ -153,7 +158,7 @@ async def _async(ctx: AsyncContext[Any], trouble: Trouble, command: Command, nam
             )
         )
     if kind in ("run", "fail"):
-        return await ctx.step.run(f"run {name}", trouble, f"{ctx.run_id}{name}", command.get("times", 0), n)
+        return await ctx.step.run(f"run {name}", trouble, f"{_who(ctx)}{name}", command.get("times", 0), n)
     if kind == "give_up":
         try:
             await ctx.step.run(f"give up {name}", give_up)
@@ -163,7 +168,7 @@ async def _async(ctx: AsyncContext[Any], trouble: Trouble, command: Command, nam
         await ctx.step.sleep(f"sleep {name}", command["seconds"])
         return 0
     if kind == "wait":
-        await ctx.step.send_event(f"tell {name}", "told", {"run": ctx.run_id, "step": name, "n": n})
+        await ctx.step.send_event(f"tell {name}", "told", {"run": _who(ctx), "step": name, "n": n})
         event = await ctx.step.wait_for_event(
             f"wait {name}", event="told", match=_match(ctx, name), timeout="30d", since="run_start"
         )
@@ -187,6 +192,6 @@ async def _async(ctx: AsyncContext[Any], trouble: Trouble, command: Command, nam
     assert kind == "poll"
     times = command["times"]
     checked = await ctx.step.poll(
-        f"poll {name}", trouble.count, f"{ctx.run_id}{name}", until=lambda count: count >= times, every="10s"
+        f"poll {name}", trouble.count, f"{_who(ctx)}{name}", until=lambda count: count >= times, every="10s"
     )
     return n if checked >= times else None

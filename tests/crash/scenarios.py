@@ -378,6 +378,54 @@ def sending() -> Scenario:
     return Scenario("sending events", app, check, play=play)
 
 
+def again() -> Scenario:
+    """Whoever operates forks, replays and replays in bulk, and is cut off as well: in a step, so that it is repeated."""
+    app = Stepwell("again")
+    first: list[str] = []
+
+    @app.function(on="go", id="main", tags={"order": "event.data.order"})
+    def main(ctx: Context[Any]) -> list[Any]:
+        kept = ctx.step.run("kept", lambda: ctx.run_id)
+        ctx.step.run("large", lambda: "".join(chr(97 + (n * n) % 26) for n in range(60_001)))
+        return [kept in first or kept == ctx.run_id, ctx.step.run(double, 4)]
+
+    @app.function(on="operate", id="operator")
+    def operate(ctx: Context[Any]) -> None:
+        ctx.step.run("fork", lambda: app.client.fork(first[0], "double"))
+        ctx.step.run("edit", lambda: app.client.fork(first[0], "large", result="small", input={"order": "o-2"}))
+        ctx.step.run("replay", lambda: app.client.replay(first[0]))
+        ctx.step.run("bulk", lambda: app.client.replay_all(tag="order=o-1"))
+
+    def settled(local: LocalStepwell) -> bool:
+        local.advance("3m")
+        return all(run.status.is_terminal for run in local.client.runs())
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        until(local, lambda: settled(local) and local.run(event_id, "main") is not None)
+        run = local.run(event_id, "main")
+        assert run is not None
+        first[:] = [run.id]
+        local.client.send("operate", {}, id="operate")
+        until(local, lambda: settled(local) and local.client.count(function="again/main") >= 5)
+        runs = list(local.client.runs(function="again/main"))
+        assert {(run.status.value, str(run.result)) for run in runs} == {("completed", "[True, 8]")}
+        tagged = [local.client.count(tag=f"order=o-{n}") for n in (1, 2)]
+        assert sum(tagged) == len(runs), "every run is found by its tag, and by one"
+        (noted,) = [image.plain()["run"] for (pk, _), image in local.world.table.items() if pk.startswith("AGAIN#")]
+        assert noted in {run.id for run in runs if run.replay_of}, "one replay in bulk, and it came to be"
+
+    return Scenario("forks, replays, tags", app, completed([True, 8]), play=play)
+
+
+def until(local: LocalStepwell, done: Callable[[], bool]) -> None:
+    """Let time pass until something holds."""
+    for _ in range(60):
+        if done():
+            return
+        local.advance("1m")
+    raise AssertionError(f"It never comes to that.\n{local.timeline()}")
+
+
 SCENARIOS: list[Callable[[], Scenario]] = [
     sequential,
     parallel,
@@ -396,4 +444,5 @@ SCENARIOS: list[Callable[[], Scenario]] = [
     large,
     polling,
     sending,
+    again,
 ]

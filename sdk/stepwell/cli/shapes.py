@@ -27,6 +27,9 @@ def run_shape(run: Run) -> dict[str, Any]:
         "reason": run.reason,
         "tags": dict(run.tags),
         "parent_id": run.parent_id,
+        "replay_of": run.replay_of,
+        "fork_of": run.fork_of,
+        "forked_at": run.forked_at,
     }
 
 

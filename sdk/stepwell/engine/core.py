@@ -180,7 +180,8 @@ class Core:
         self._allowance = remaining()
         self._thread = threading.get_ident()
         self._used: dict[str, tuple[str, str, int]] = {}
-        self._seen_at = run.started or ports.now()
+        self._seen_at = run.fork.started if run.fork else run.started or ports.now()
+        self._seed = run.fork.chance if run.fork else run.seed
         self._progress_at = 0
 
     # ---- identities
@@ -250,13 +251,13 @@ class Core:
         """The next 32 pseudo-random bytes of the calling branch; unpredictable from outside, equal on every replay."""
         scope = current.get()
         if scope is None:
-            return digest(self.run.seed, what)
+            return digest(self._seed, what)
         scope.draws += 1
-        return digest(self.run.seed, what, scope.branch, scope.step or "", str(scope.draws))
+        return digest(self._seed, what, scope.branch, scope.step or "", str(scope.draws))
 
     def chance(self, *parts: object) -> float:
         """A number from 0 to 1 that is always the same for the same parts."""
-        return int.from_bytes(digest(self.run.seed, "chance", *map(str, parts))[:7], "big") / (1 << 56)
+        return int.from_bytes(digest(self._seed, "chance", *map(str, parts))[:7], "big") / (1 << 56)
 
     # ---- the rules of trying
 

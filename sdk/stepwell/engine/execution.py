@@ -110,8 +110,9 @@ def execute(
         return _misfire(ports, run, unknown)
     event = own_event(ports, run)
     others = [ports.store.events.unpack(stored) for stored in ports.store.gates.members(run.id)] if run.batch else []
-    # A run that was never claimed before cannot have checkpoints: nobody but a holder writes the first one.
-    steps: list[StepState] = [] if epoch == 0 else list(ports.store.runs.steps(run_id))
+    # A run that was never claimed before has only the checkpoints it was made with: a holder writes the first other one.
+    new = epoch == 0 and run.fork is None
+    steps: list[StepState] = [] if new else list(ports.store.runs.steps(run_id))
     while True:
         journal = Journal(ports, run, steps)
         core = Core(

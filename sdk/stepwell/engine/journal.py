@@ -16,6 +16,7 @@ from dataclasses import replace
 from stepwell.decisions.deadlines import out_of_time
 from stepwell.engine.ending import kept_until
 from stepwell.engine.overtime import time_out
+from stepwell.engine.tagging import prolong_tags
 from stepwell.errors import NonDeterminism
 from stepwell.ports import Ports
 from stepwell.records import RunState, RunStatus, StepState
@@ -68,7 +69,7 @@ class Journal:
         self._unmet.discard(key)
         if step is None:
             self._unmet.clear()
-        if step is None or (step.kind == kind and step.shape == shape):
+        if step is None or (step.kind == kind and step.shape in (shape, "")):
             return step
         recorded = f"{step.kind}({step.args or ''})"
         self.fatal = NonDeterminism(
@@ -145,6 +146,7 @@ class Journal:
                 self.steps[key] = replace(step, ttl=enough)
         if self.run.event is None and kept_until(self._ports, self.run.created) < needed:
             self._ports.store.runs.prolong(self.run.id, None, enough)
+        prolong_tags(self._ports, self.run, wake_at)
 
     # ---- being the holder
 

@@ -96,9 +96,10 @@ def look_back(ports: Ports, waiter: Waiter, *, thorough: bool, again: bool) -> N
     run = ports.store.runs.read(waiter.run)
     if run is None or not run.is_live:
         return
-    found = [event for event in ports.store.events.between(run.created, ports.now()) if event.name == waiter.event]
+    since = min(run.created, run.fork.started) if run.fork else run.created
+    found = [event for event in ports.store.events.between(since, ports.now()) if event.name == waiter.event]
     if thorough:
-        found += [event for event in _folded(ports, waiter.event, run.created) if event.id != run.event_id]
+        found += [event for event in _folded(ports, waiter.event, since) if event.id != run.event_id]
     for event in sorted(found, key=lambda event: event.ts):
         key = event_key(event.name, event.id)
         if event.id != run.event_id and resolve_waiter(ports, waiter, event, key, run.created, again=again):
@@ -115,7 +116,8 @@ def _folded(ports: Ports, name: str, since: int) -> Iterator[Envelope]:
     ]
     runs = list_runs(ports.store, listening, since=since, until=ports.now())
     for run in runs:
-        if run.event_name == name and run.created >= since:
+        again = run.replay_of is not None or run.fork is not None  # then its event came earlier than it did
+        if run.event_name == name and run.created >= since and not again:
             yield own_event(ports, run)
 
 

@@ -15,12 +15,14 @@ from stepwell.engine.announcing import ends_listened
 from stepwell.engine.cancelling import caught, file_guards
 from stepwell.engine.dispatching import dispatch
 from stepwell.engine.ending import kept_until
+from stepwell.engine.forking import branch_off
+from stepwell.engine.tagging import tagged
 from stepwell.events import Envelope
 from stepwell.ids import digest
 from stepwell.payloads import INLINE_RUN
 from stepwell.ports import Ports
 from stepwell.queue import look
-from stepwell.records import Parent, RunState, RunStatus
+from stepwell.records import Fork, Parent, RunState, RunStatus
 from stepwell.store.guards import guard_name
 
 
@@ -39,6 +41,7 @@ def start_run(
     received: int | None = None,
     triggered: bool = False,
     quiet: bool = False,
+    fork: Fork | None = None,
     again: bool = False,
 ) -> RunState | None:
     """Create a run and ask a worker for it; the run that was already there, if there was one.
@@ -66,6 +69,7 @@ def start_run(
         parent=parent,
         call=call,
         replay_of=replay_of,
+        fork=fork,
         on_failure=bool(entry and entry.get("on_failure")),
         start_within=_limit(entry, "start"),
         finish_within=_limit(entry, "finish"),
@@ -73,7 +77,7 @@ def start_run(
     )
     if not state.quiet and call is None:
         state = replace(state, announces=ends_listened(ports.store.apps.known.values(), state, event))
-    state = _with_event(ports, state, event)
+    state = tagged(ports, _with_event(ports, state, event), entry, event)
     if event.ts > now + 1000 and parent is None:
         wake_at = soonest(state, event.ts)
         due, delay = rest(wake_at, now)
@@ -115,6 +119,7 @@ def start_child(ports: Ports, body: Mapping[str, JSON], *, again: bool) -> None:
         replay_of=body.get("replay_of"),
         received=body.get("sent"),
         quiet=bool(body.get("quiet")),
+        fork=branch_off(ports, body.get("fork")),
         again=again,
     )
 

@@ -13,6 +13,7 @@ from stepwell.store.keys import Keys
 from stepwell.store.rates import Rates
 from stepwell.store.runs import Runs
 from stepwell.store.table import Table
+from stepwell.store.tags import Tags
 from stepwell.store.transactions import Transactions
 from stepwell.store.waiters import Waiters
 
@@ -26,6 +27,7 @@ class Store:
         self.gates = Gates(table, Transactions(table))
         self.waiters = Waiters(table)
         self.guards = Guards(table, self.waiters, retention=retention)
+        self.tags = Tags(table)
         self.events = Events(table, payloads, retention=retention)
         self.apps = Apps(table, payloads)
         self.crons = Crons(table)

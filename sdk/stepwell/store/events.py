@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from stepwell.codec import dumps, loads
 from stepwell.events import Envelope
@@ -12,6 +13,11 @@ from stepwell.payloads import INLINE_STEP, Payloads
 from stepwell.records import Stored
 from stepwell.store import layout
 from stepwell.store.table import Lost, Table
+
+DAY_MS = 86_400_000
+RECENT = 800
+"""Logged events that are looked at, to find out what a wait has missed."""
+RECENT_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +91,33 @@ class Events:
         Strongly consistent.
         """
         lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10)
-        day = since - since % 86_400_000
+        day = since - since % DAY_MS
         while day <= until:
             for shard in range(layout.LOG_SHARDS):
                 pk = layout.log_pk(ulid_of(day, b"\0" * 10), shard)
                 for item in self._table.query(pk, between=(lowest, highest + "~")):
                     yield self.unpack(item["event"])
-            day += 86_400_000
+            day += DAY_MS
+
+    def recent(self, name: str, since: int, until: int) -> tuple[list[Envelope], bool]:
+        """Logged events of this name received from `since` to `until`, newest first, and whether these are all.
+
+        It looks at so many events of any name at most, on so many days: see RECENT and RECENT_DAYS.
+        """
+        lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10) + "~"
+        share, found, complete = RECENT // layout.LOG_SHARDS, [], True
+        days = range(until - until % DAY_MS, since - since % DAY_MS - 1, -DAY_MS)
+        for day in days[:RECENT_DAYS]:
+            for shard in range(layout.LOG_SHARDS):
+                pk = layout.log_pk(ulid_of(day, b"\0" * 10), shard)
+                items = self._table.query(pk, between=(lowest, highest), newest_first=True, page=share)
+                looked = list(islice(items, share))
+                complete = complete and len(looked) < share
+                found += [item for item in looked if item["sk"].partition("#")[2] == name]
+            if not complete:
+                break
+        events = [self.unpack(item["event"]) for item in sorted(found, key=lambda item: str(item["sk"]), reverse=True)]
+        return events, complete and len(days) <= RECENT_DAYS
 
     def pack(self, event: Envelope, *, beside: int, inline: int = INLINE_STEP) -> Stored:
         """An event as it stands in an item; data the sender put in S3 stays there."""

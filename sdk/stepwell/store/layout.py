@@ -23,9 +23,10 @@ One table, keys `pk` and `sk`, one index `due` (keys only), `ttl` for cleaning u
     cron     CRON#<app>                     <function>#<tz>#<cron> a schedule: its next tick and its jitter
     key      KEYS                           KEY#<hash>            an event key of the webhook door, by its SHA-256
     rate     RATE#<subject>                 <window>              requests to the door in a window of time, counted
+    again    AGAIN#<app>#<event>            <operation>           the run as which a bulk operation replays an event
 
 Run ids begin with the app id and a dot, so one `dynamodb:LeadingKeys` condition fences the worker of an app:
-`RUN#<app>.*`, `WAIT#<app>#*`, `PATHS#<app>#*`, `GATE#<app>#*`.
+`RUN#<app>.*`, `WAIT#<app>#*`, `PATHS#<app>#*`, `GATE#<app>#*`, `TAG#<app>#*`.
 
 **The index `due`** (`due_pk`, `due_sk`) holds a run under `DUE#<shard>` / due_at while it lives, and under
 `DONE#<app>/<function>#<day>#<status>#<shard>` / run id once it has ended. The sweeper reads the first, lists of runs the
@@ -50,6 +51,19 @@ run ever expires, and TTL decides nothing.
 **The door.** A key is written once (CREATE) and revoked by deleting it. A counter of requests only grows (an atomic
 addition without a condition) and gets its ttl, some hours past its window, with every addition: nothing is decided by a
 counter that is gone.
+
+**Tags.** A run's tags are filed before the run itself, so there is no run that its tags do not lead to; a tag without a
+run is passed over. Filing is unconditional: a redelivery writes the same again. The ttl of a tag covers the month of the
+run's life it was filed in, the next month and the retention; a run that comes to rest until a later month of its life
+files its tags again first (`engine/tagging`).
+
+**Forks.** A fork's kept checkpoints are written before its run item, under an id nobody knows yet. Cut off in between,
+they start nothing and expire. They have no shape (a step is found by its key and kind, whatever its arguments are now)
+and the epoch 0, as if written from outside.
+
+**Bulk replays.** Which run is to be the replay is noted before it is asked for (CREATE), under function and event. Whoever
+repeats the operation meets that, and asks for the same run again, or for nothing if it exists. A replay has the event of
+its original, so an operation that comes across both replays them once.
 
 Conditions
 ----------
@@ -298,6 +312,11 @@ def key_sk(hash: str) -> str:
 def rate_key(subject: str, window: int) -> tuple[str, str]:
     """Where the requests of somebody are counted for the window that begins at this time (milliseconds)."""
     return f"RATE#{subject}", f"{window:015d}"
+
+
+def again_pk(app: str, function: str, *event: str) -> str:
+    """The partition of the bulk operations that have replayed a function for an event (name, id, digest of data)."""
+    return f"AGAIN#{app}#{digest(function, *event).hex()[:32]}"
 
 
 def done_key(run: str, app: str, function: str, status: RunStatus) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stepwell.codec import canonical, dumps, loads
 from stepwell.errors import ErrorInfo
-from stepwell.records import Lease, Parent, RunState, RunStatus, StepState, StepStatus, Stored
+from stepwell.records import Fork, Lease, Parent, RunState, RunStatus, StepState, StepStatus, Stored
 from stepwell.store import layout
 from stepwell.store.table import Item, Lost, Table
 
@@ -103,6 +103,16 @@ class Runs:
         except Lost as lost:
             raise LostRun(run_from(lost.item) if lost.item else None) from None
 
+    def note_replay(self, run: RunState, operation: str, new: str, *, ttl: int) -> str:
+        """Note that a bulk operation replays the event of a run as `new`. CREATE: gives what stands, this or the first."""
+        pk = layout.again_pk(run.app, run.function, run.event_name, run.event_id, run.event_digest)
+        item = {"pk": pk, "sk": operation, "run": new, "ttl": ttl}
+        try:
+            self._table.put(item, if_=layout.CREATE)
+        except Lost as lost:
+            return str((lost.item or {}).get("run", new))
+        return new
+
     def count_wake(self, run: str) -> RunState:
         """Tell a running holder that something happened. RUNNING; raises LostRun."""
         try:
@@ -163,6 +173,10 @@ class Runs:
                 layout.run_pk(run), layout.step_sk(key), set_=set_, if_=layout.ANSWERABLE, values={":now": now}
             )
         )
+
+    def keep(self, run: str, steps: Iterable[StepState]) -> None:
+        """Write checkpoints under the id of a run that does not exist yet, so nobody else writes there. Not atomic."""
+        self._table.put_many(step_item(run, step) for step in steps)
 
     def prolong(self, run: str, key: str | None, ttl: int) -> None:
         """Keep a checkpoint longer, or with None the event beside the run."""
@@ -234,6 +248,8 @@ def run_item(run: RunState) -> Item:
         item["owes"] = list(run.owes)
     if run.parent:
         item["parent"] = asdict(run.parent)
+    if run.fork:
+        item["fork"] = asdict(run.fork)
     if run.tags:
         item["tags"] = dict(run.tags)
     if run.gates:
@@ -247,7 +263,7 @@ def run_from(item: Item) -> RunState:
     """A run from its item."""
     run = item["pk"].removeprefix("RUN#")
     due_pk = item.get("due_pk", "")
-    parent = item.get("parent")
+    parent, fork = item.get("parent"), item.get("fork")
     holder = item.get("holder")
     return RunState(
         id=run,
@@ -288,6 +304,7 @@ def run_from(item: Item) -> RunState:
         priority=item.get("priority", 0),
         batch=item.get("batch", False),
         taken_by=item.get("taken_by"),
+        fork=Fork(**fork) if fork else None,
         on_failure=item.get("on_failure", False),
         start_within=item.get("start_within"),
         finish_within=item.get("finish_within"),

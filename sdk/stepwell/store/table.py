@@ -101,6 +101,14 @@ class Table:
         """Remove the item if it is there."""
         self.client().delete_item(TableName=self.name, Key={"pk": {"S": pk}, "sk": {"S": sk}})
 
+    def put_many(self, items: Iterable[Item]) -> None:
+        """Write items under keys that nobody else writes. Neither atomic nor conditional; asks again for what was left."""
+        rest = [{"PutRequest": {"Item": marshal(item)}} for item in items]
+        while rest:
+            asked, rest = rest[:25], rest[25:]  # the most that a request takes (DynamoDB API, BatchWriteItem)
+            answer = self.client().batch_write_item(RequestItems={self.name: asked})
+            rest += answer.get("UnprocessedItems", {}).get(self.name, [])
+
     def query(
         self,
         pk: str,
@@ -108,11 +116,12 @@ class Table:
         prefix: str | None = None,
         between: tuple[str, str] | None = None,
         consistent: bool = True,
+        newest_first: bool = False,
         page: int | None = None,
     ) -> Iterator[Item]:
         """The items of a partition in the order of their sort keys, page by page (1 MB each, or `page` items)."""
-        more = {"ConsistentRead": consistent} | ({"Limit": page} if page else {})
-        yield from self._query("pk", "sk", pk, prefix, between, None, False, **more)
+        limit = {} if page is None else {"Limit": page}
+        yield from self._query("pk", "sk", pk, prefix, between, None, newest_first, ConsistentRead=consistent, **limit)
 
     def query_index(
         self, pk: str, *, between: tuple[str, str] | None = None, newest_first: bool = False

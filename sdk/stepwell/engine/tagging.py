@@ -1,0 +1,73 @@
+"""Tags: business keys under which a run is found.
+
+They are computed from the event when the run is created, and filed before it. A tag that cannot be computed is left out,
+with a reason in the log: nobody's order waits because it has no number.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from stepwell.codec import canonical
+from stepwell.engine.ending import KEEP
+from stepwell.events import Envelope
+from stepwell.expressions import expression
+from stepwell.ports import Ports
+from stepwell.records import RunState
+
+logger = logging.getLogger("stepwell")
+
+LONGEST = 256
+"""Characters of a value."""
+_MONTH = KEEP * 1000
+"""Milliseconds. A tag is filed anew for each month of its run's life that the run rests into."""
+
+
+def tagged(ports: Ports, run: RunState, entry: Mapping[str, Any] | None, event: Envelope) -> RunState:
+    """The run with its tags, which are filed by now."""
+    wanted = (entry or {}).get("tags")
+    tags = tags_of(run, wanted, event) if wanted else {}
+    if not tags:
+        return run
+    ports.store.tags.file(run.app, run.id, tags, ttl=_ttl(ports, run, max(run.created, event.ts)))
+    return replace(run, tags=tags)
+
+
+def tags_of(run: RunState, wanted: Mapping[str, str], event: Envelope) -> dict[str, str]:
+    """The values of the tags that can be computed."""
+    scope, found = event.scope(), {}
+    for name, source in wanted.items():
+        try:
+            found[name] = tag_value(expression(source).value(scope))
+        except Exception as error:  # an expression that does not compile here raises several kinds
+            logger.warning("run %s has no tag %s: %s: %s", run.id, name, source, error)
+    return found
+
+
+def tag_value(value: Any) -> str:
+    """A value as a tag has it: text as it is, numbers and truth values as in JSON. Raises ValueError for all else."""
+    if value is None or isinstance(value, list | dict):
+        raise ValueError(f"a tag is text, a number or true or false, not {'null' if value is None else 'a collection'}")
+    text = value if isinstance(value, str) else canonical(value)
+    if not 0 < len(text) <= LONGEST:
+        raise ValueError(f"a tag has 1 to {LONGEST} characters, not {len(text)}")
+    return text
+
+
+def prolong_tags(ports: Ports, run: RunState, wake_at: int) -> None:
+    """Before the run rests until `wake_at`: file its tags again if that is in a later month of its life.
+
+    Those of the current month were filed when it was created, or before it rested into this month.
+    """
+    now = ports.now()
+    if run.tags and (wake_at - run.created) // _MONTH > (now - run.created) // _MONTH:
+        ports.store.tags.file(run.app, run.id, run.tags, ttl=_ttl(ports, run, wake_at))
+
+
+def _ttl(ports: Ports, run: RunState, latest: int) -> int:
+    """Epoch seconds: the end of the month after that of `latest`, and the retention."""
+    months = (latest - run.created) // _MONTH + 2
+    return (run.created + months * _MONTH) // 1000 + round(ports.config.retention)

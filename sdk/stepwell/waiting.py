@@ -1,0 +1,272 @@
+"""Why a run waits, in one sentence.
+
+CASES are asked in order, each about a run as a whole; the first that has an answer gives it. A run that rests at its
+steps is told step by step, by what each waits for. A new reason to wait is a new case.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from json import JSONDecodeError, JSONDecoder
+from typing import Any
+
+from stepwell.clock import from_millis
+from stepwell.codec import JSON, canonical, loads
+from stepwell.decisions.next import DISPATCH_DEADLINE
+from stepwell.engine.execution import LEASE_MARGIN
+from stepwell.engine.resolve import own_event
+from stepwell.events import Envelope
+from stepwell.expressions import expression
+from stepwell.ports import Ports
+from stepwell.records import RunState, RunStatus, StepState, StepStatus
+from stepwell.store.waiters import look_up
+
+SHOWN = 3
+"""Steps that are told of in full; of the rest only how many there are."""
+DEPTH = 3
+"""How far down the child runs are followed."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A run that is being looked at."""
+
+    ports: Ports
+    run: RunState
+    now: int
+    depth: int = 0
+
+    def at(self, ms: int | None) -> str:
+        """A time for people: of day, with its date if that is another one."""
+        if ms is None:
+            return "some time"
+        moment, today = from_millis(ms), from_millis(self.now).date()
+        return f"{moment:%H:%M:%S} UTC" if moment.date() == today else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+    @cached_property
+    def open_steps(self) -> list[StepState]:
+        """What the function rests at, what ends first before the rest."""
+        steps = [step for step in self.ports.store.runs.steps(self.run.id) if step.status.is_open]
+        here = [step for step in steps if step.kind != "sleep" or (step.until or 0) > self.now]
+        return sorted(here, key=lambda step: (step.retry_at or step.until or 1 << 62, step.started or 0, step.key))
+
+
+def why(ports: Ports, run: RunState) -> str:
+    """What the run waits for."""
+    return _told(Look(ports, run, ports.now()))
+
+
+def _told(look: Look) -> str:
+    return next((answer for case in CASES if (answer := case(look)) is not None), f"{look.run.status.value}")
+
+
+# ---- the run as a whole
+
+
+def _ended(look: Look) -> str | None:
+    run = look.run
+    if run.is_live:
+        return None
+    why = f": {run.error.type}: {run.error.message}" if run.error else f": {run.reason}" if run.reason else ""
+    return f"not waiting: {run.status.value} at {look.at(run.ended)}{why}"
+
+
+def _no_worker(look: Look) -> str | None:
+    run = look.run
+    if not run.misfires or run.status not in (RunStatus.SCHEDULED, RunStatus.SUSPENDED) or run.wake_at is None:
+        return None
+    why = run.reason or "no worker could take it"
+    return f"{why}; asked {_times(run.misfires)} so far, again at {look.at(run.wake_at)}"
+
+
+def _scheduled(look: Look) -> str | None:
+    if look.run.status is not RunStatus.SCHEDULED:
+        return None
+    return f"scheduled for {look.at(look.run.wake_at)}, the time of its event"
+
+
+def _queued(look: Look) -> str | None:
+    run = look.run
+    if run.status is not RunStatus.QUEUED:
+        return None
+    if run.due_at is None or run.due_at <= look.now:
+        return "queued: the worker that was asked has not come, another is asked within a minute or two"
+    # Who queues a run has it looked at when Lambda must have dropped the invocation; the sweeper, which asks again, too.
+    asked = f" at {look.at(run.due_at - DISPATCH_DEADLINE)}" if run.due_at - DISPATCH_DEADLINE <= look.now else ""
+    return f"queued: a worker was asked{asked}; another will be at {look.at(run.due_at)} if that one does not come"
+
+
+def _running(look: Look) -> str | None:
+    run = look.run
+    if run.status is not RunStatus.RUNNING or run.lease is None:
+        return None
+    begun = f" since {look.at(run.started)}" if run.epoch == 1 else f", first started at {look.at(run.started)}"
+    over = run.lease.until - LEASE_MARGIN
+    if run.lease.until < look.now:
+        return (
+            f"running{begun}, but its worker is gone since {look.at(over)}; it is taken up again within a minute or two"
+        )
+    return f"running{begun}; its worker has until {look.at(over)} at most"
+
+
+def _body_again(look: Look) -> str | None:
+    run = look.run
+    if run.attempt == 1 or run.wake_at is None or not (run.reason or "").startswith("attempt "):
+        return None
+    return f"{run.reason}; attempt {run.attempt} of the function begins at {look.at(run.wake_at)}"
+
+
+def _crashed(look: Look) -> str | None:
+    run = look.run
+    if not run.crashes or run.wake_at is None or run.wake_at <= look.now:
+        return None
+    return f"its worker has died {_times(run.crashes)} in a row; it is taken up again at {look.at(run.wake_at)}"
+
+
+def _steps(look: Look) -> str | None:
+    steps = look.open_steps
+    if not steps:
+        return None
+    reasons = [_step(look, step) for step in steps[:SHOWN]]
+    more = len(steps) - len(reasons)
+    return " and ".join(reasons) + (f" and {more} more step{'s' if more > 1 else ''}" if more else "")
+
+
+def _goes_on(look: Look) -> str | None:
+    run = look.run
+    if run.wake_at is None or run.wake_at <= look.now:
+        return "about to go on: a worker is asked within a minute or two"
+    return f"resting until {look.at(run.wake_at)}"
+
+
+Case = Callable[[Look], str | None]
+CASES: list[Case] = [_ended, _no_worker, _scheduled, _queued, _running, _body_again, _crashed, _steps, _goes_on]
+
+
+# ---- one step
+
+
+def _step(look: Look, step: StepState) -> str:
+    if step.status is StepStatus.RETRYING:
+        return _poll(look, step) if step.kind == "poll" else _retry(look, step)
+    if step.status is StepStatus.STARTED:
+        return f"step {step.key} was cut off in attempt {step.attempts} and is tried again"
+    if step.kind == "sleep":
+        return f"sleeping until {look.at(step.until)} (step {step.key})"
+    if step.kind == "wait_for_event":
+        return _event(look, step)
+    if step.kind == "callback":
+        beat = f", if a heartbeat comes by {look.at(step.beat_by)}" if step.beat_by else ""
+        return f"waiting for the answer to callback {step.key} until {look.at(step.until)}{beat}"
+    return _child(look, step)
+
+
+def _retry(look: Look, step: StepState) -> str:
+    error = f" ({step.error.type}: {step.error.message})" if step.error else ""
+    return f"step {step.key} failed in attempt {step.attempts}{error}; attempt {step.attempts + 1} at {look.at(step.retry_at)}"
+
+
+def _poll(look: Look, step: StepState) -> str:
+    last = f", the last failed ({step.error.type}: {step.error.message})" if step.error and step.failures else ""
+    checks = "1 check" if step.attempts == 1 else f"{step.attempts} checks"
+    return f"polling (step {step.key}): {checks} so far{last}, the next at {look.at(step.retry_at)}"
+
+
+def _child(look: Look, step: StepState) -> str:
+    until = f" until {look.at(step.until)}" if step.until else ""
+    child = look.ports.store.runs.read(step.child) if step.child else None
+    if child is None:
+        return f"waiting for run {step.child} (step {step.key}){until}, which has been asked for and does not exist yet"
+    named = (
+        f"run {child.id} of {child.app}/{child.function}"
+        if child.call is None
+        else f"step {step.key} in run {child.id}"
+    )
+    if not child.is_live:
+        return f"waiting for {named}{until}, which has {_ENDED[child.status]}; its result is on its way"
+    if look.depth >= DEPTH:
+        return f"waiting for {named}{until}, which is {child.status.value}"
+    return f"waiting for {named}{until} ({_told(Look(look.ports, child, look.now, look.depth + 1))})"
+
+
+_ENDED = {
+    RunStatus.COMPLETED: "completed",
+    RunStatus.FAILED: "failed",
+    RunStatus.CANCELLED: "been cancelled",
+    RunStatus.SKIPPED: "been skipped",
+}
+
+
+# ---- waiting for an event
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an event wait waits for, as far as its record says."""
+
+    event: str
+    match: Mapping[str, JSON]
+    where: str | None
+    since_start: bool
+    whole: bool
+    """False: the record holds only the beginning of it."""
+
+
+def _event(look: Look, step: StepState) -> str:
+    wanted = _wanted(step.args or "")
+    until = f"until {look.at(step.until)}"
+    if wanted is None:
+        return f"waiting for the event of step {step.key} {until}"
+    conditions = [f"{path} = {_value(value)}" for path, value in wanted.match.items()]
+    conditions += [wanted.where] if wanted.where else []
+    where = " where " + " and ".join(conditions) if conditions else "" if wanted.whole else " that matches"
+    return f"waiting for {wanted.event}{where} {until}{_misses(look, step, wanted) if wanted.whole else ''}"
+
+
+def _wanted(args: str) -> Wanted | None:
+    try:
+        name, match, where, since = loads(f"[{args}]")
+        return Wanted(name, match, where, since is not None, True)
+    except ValueError:  # it was too long to be kept whole
+        pass
+    try:
+        name, _ = JSONDecoder().raw_decode(args)
+    except JSONDecodeError:
+        return None
+    return Wanted(str(name), {}, None, False, False)
+
+
+def _misses(look: Look, step: StepState, wanted: Wanted) -> str:
+    """The events of that name that came and were not it, counted by what was other about them."""
+    since = look.run.created if wanted.since_start else step.started or look.run.created
+    events, complete = look.ports.store.events.recent(wanted.event, since, look.now)
+    own = own_event(look.ports, look.run).scope() if wanted.where else {}
+    others = Counter(other for event in events if (other := _other(event, wanted, own)))
+    among = "" if complete else " among the latest events"
+    if not others:
+        return f"; no {wanted.event} has come{among}" if not events else ""
+    count = others.total()
+    kinds = ", ".join(other if len(others) == 1 else f"{n} with {other}" for other, n in others.most_common(SHOWN))
+    return f"; {count} near miss{'es' if count > 1 else ''}{among}: {kinds}"
+
+
+def _other(event: Envelope, wanted: Wanted, own: dict[str, JSON]) -> str:
+    """In what the event is not what is waited for; empty if it is just that, and on its way to the run."""
+    scope: dict[str, Any] = event.scope()
+    paths = [path for path, value in wanted.match.items() if look_up(scope, path) != value]
+    if paths:
+        return "other " + " and ".join(path.removeprefix("data.") for path in paths)
+    if wanted.where and not expression(wanted.where).holds(own, scope):
+        return "the condition does not hold"
+    return ""
+
+
+def _value(value: JSON) -> str:
+    return value if isinstance(value, str) else canonical(value)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -1,0 +1,219 @@
+"""Replays: the same event and function once more, one by one and many at once."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from stepwell import Context, RunStatus, Stepwell, idempotency_key, step
+from stepwell.errors import InvalidOption, NotReplayable, UnknownFunction
+from stepwell.queue import Queue
+from stepwell.testing import LocalStepwell
+
+from .support import Deploy, play, run_of
+
+
+@step(compute="large")
+def heavy(number: int) -> int:
+    return number * 2
+
+
+@pytest.fixture
+def mended() -> dict[str, bool]:
+    """What the shop's code can do; a bug is mended by setting it."""
+    return {"works": False}
+
+
+@pytest.fixture
+def shop(app: Stepwell, mended: dict[str, bool]) -> Stepwell:
+    """A function that fails until it is mended, and remembers the keys it has used."""
+
+    @app.function(on="go", id="fn", retries=0)
+    def fn(ctx: Context[Any]) -> list[str]:
+        keys = [ctx.step.run("key", idempotency_key), ctx.step.run("event-key", idempotency_key, scope="event")]
+        if not mended["works"]:
+            raise ValueError("a bug")
+        return keys
+
+    app.function(on="other", id="other")(lambda ctx: "fine")
+    return app
+
+
+def failures(local: LocalStepwell, count: int) -> list[str]:
+    """The events of so many runs that have failed, a minute apart."""
+    events = []
+    for n in range(count):
+        events.append(local.send("go", {"n": n}))
+        local.advance("1m")
+    return events
+
+
+# ---- one
+
+
+def test_a_replay_does_everything_again_under_the_same_key_of_the_event(
+    shop: Stepwell, deploy: Deploy, mended: dict[str, bool]
+) -> None:
+    mended["works"] = True
+    local = deploy(shop)
+    first = play(local)
+    new = local.client.replay(first.id)
+    local.run_until_idle()
+    again = local.client.run(new)
+    assert again.status == RunStatus.COMPLETED
+    assert again.result[0] != first.result[0], "a run's own key"
+    assert again.result[1] == first.result[1], "the event's key"
+    assert (again.replay_of, again.fork_of, first.replay_of) == (first.id, None, None)
+    assert run_of(local, first.event.id).id == first.id, "the original stays the run of the event"
+    assert [event.id for event in local.client.events()] == [first.event.id]
+
+
+def test_a_child_run_is_replayed_by_itself_and_a_step_in_a_worker_of_its_own_is_not(
+    app: Stepwell, deploy: Deploy
+) -> None:
+    @app.function(on="never")
+    def child(ctx: Context[Any]) -> int:
+        return int(ctx.event.data["n"])
+
+    @app.function(on="go")
+    def parent(ctx: Context[Any]) -> list[int]:
+        return [ctx.step.invoke(child, {"n": 7}), ctx.step.run(heavy, 4)]
+
+    local = deploy(app)
+    run = play(local)
+    invoked, spread = (run.steps[key].child or "" for key in ("child", "heavy"))
+    alone = local.client.replay(invoked)
+    assert local.client.result(alone) == 7
+    assert local.client.run(alone).parent_id is None
+    with pytest.raises(NotReplayable, match=f"step 'heavy' of run {run.id}"):
+        local.client.replay(spread)
+    with pytest.raises(NotReplayable, match="heavy"):
+        local.client.fork(spread, "heavy")
+
+
+def test_a_run_of_a_function_that_is_gone_is_not_replayed(shop: Stepwell, deploy: Deploy) -> None:
+    local = deploy(shop)
+    run = play(local)
+    manifest = shop.manifest()
+    manifest["functions"] = manifest["functions"][1:]
+    local._backstage._ports.store.apps.write(manifest, {"default": "arn"}, 1)
+    for act in (lambda: local.client.replay(run.id), lambda: local.client.fork(run.id, "key")):
+        with pytest.raises(UnknownFunction, match=r"no function shop/fn\. Registered: shop/other"):
+            act()
+
+
+# ---- many
+
+
+def test_all_that_failed_is_replayed_at_once_and_counted(
+    shop: Stepwell, deploy: Deploy, mended: dict[str, bool]
+) -> None:
+    local = deploy(shop)
+    failures(local, 12)
+    local.send("other")
+    local.run_until_idle()
+    mended["works"] = True
+    assert local.client.count(status="failed") == 12
+    assert local.client.replay_all(status="failed") == 12
+    local.run_until_idle()
+    assert local.client.count(status="completed", function="shop/fn") == 12
+    assert local.client.count(function="shop/other") == 1
+
+
+def test_repeating_a_bulk_replay_replays_nothing_twice(shop: Stepwell, deploy: Deploy, mended: dict[str, bool]) -> None:
+    local = deploy(shop)
+    failures(local, 3)
+    assert local.client.replay_all(function="shop/fn") == 3
+    assert local.client.replay_all(function="shop/fn") == 3, "asked for again: their messages are still on the way"
+    local.run_until_idle()
+    assert local.client.count(function="shop/fn") == 6
+    assert local.client.replay_all(function="shop/fn") == 0, "neither the runs nor their replays"
+    mended["works"] = True
+    assert local.client.replay_all(function="shop/fn", operation="after the fix") == 3, "each event once"
+    local.run_until_idle()
+    assert local.client.count(function="shop/fn", status="completed") == 3
+
+
+@pytest.mark.parametrize("cut", range(0, 26, 3))
+def test_a_bulk_replay_that_is_cut_off_anywhere_is_completed_by_repeating_it(
+    shop: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    local = deploy(shop)
+    events = failures(local, 12)
+    calls = CutOff(local, cut)
+    with monkeypatch.context() as patch:
+        calls.install(patch)
+        with suppress(ConnectionError):
+            local.client.replay_all(status="failed")
+    local.run_until_idle()
+    local.client.replay_all(status="failed")
+    local.run_until_idle()
+    replayed = [run.event.id for run in local.client.runs(function="shop/fn") if run.replay_of]
+    assert sorted(replayed) == sorted(events)
+
+
+class CutOff:
+    """Lets so many writes of the client through, and no more."""
+
+    def __init__(self, local: LocalStepwell, allowed: int) -> None:
+        self.allowed = allowed
+        self.store = local.client._ports.store
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        put, send = self.store.table.put, Queue.send
+
+        def counted(call: Any) -> Any:
+            def made(*args: Any, **kwargs: Any) -> Any:
+                if self.allowed == 0:
+                    raise ConnectionError("cut off")
+                self.allowed -= 1
+                return call(*args, **kwargs)
+
+            return made
+
+        patch.setattr(self.store.table, "put", counted(put))
+        patch.setattr(Queue, "send", counted(send))
+
+
+def test_children_are_left_to_their_parents(app: Stepwell, deploy: Deploy) -> None:
+    child = app.function(on="never", id="child")(lambda ctx: 1)
+    app.function(on="go", id="parent")(lambda ctx: ctx.step.invoke(child))
+    local = deploy(app)
+    play(local)
+    assert local.client.count() == 2
+    assert local.client.replay_all() == 1
+    local.run_until_idle()
+    assert local.client.count(function="shop/child") == 2
+
+
+def test_runs_that_live_are_replayed_only_when_asked_for(app: Stepwell, deploy: Deploy) -> None:
+    app.function(on="go", id="fn")(lambda ctx: ctx.step.sleep("rest", "1h"))
+    local = deploy(app)
+    play(local)
+    assert local.client.replay_all() == 0
+    assert local.client.replay_all(status="suspended") == 1
+
+
+def test_an_operation_needs_a_name(shop: Stepwell, deploy: Deploy) -> None:
+    with pytest.raises(InvalidOption, match="operation"):
+        deploy(shop).client.replay_all(operation="")
+
+
+def test_all_live_runs_of_a_filter_are_cancelled_and_counted(app: Stepwell, deploy: Deploy) -> None:
+    app.function(on="go", id="fn")(lambda ctx: ctx.step.sleep("rest", "1d"))
+    app.function(on="go", id="quick")(lambda ctx: None)
+    local = deploy(app)
+    for _ in range(3):
+        local.send("go")
+        local.advance("1h")
+    hour_ago = local.now() - timedelta(minutes=90)
+    assert local.client.cancel_all(function="shop/quick") == 0
+    assert local.client.cancel_all(since=hour_ago) == 1
+    assert local.client.cancel_all() == 2
+    assert local.client.cancel_all() == 0
+    local.run_until_idle()
+    assert local.client.count(status="cancelled") == 3
+    assert local.client.count(status="completed") == 3
