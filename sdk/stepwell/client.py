@@ -203,7 +203,7 @@ class Client:
         return why(self._ports, self._state(run))
 
     def runs_of_event(self, event_id: str) -> list[Run]:
-        """The runs an event started, oldest first."""
+        """The runs an event started, oldest first; for an event that a batch took along, the run of the batch."""
         apps = self._ports.store.apps.current()[0]
         received = event_millis(event_id)
         if received is not None:
@@ -216,6 +216,10 @@ class Client:
                 pairs = [function.split("/", 1) for function in kept.functions]
                 ids += [run_id(app, target, kept.received, key) for app, target in pairs]
         found = self._ports.store.runs.read_many(ids)
+        taken = {state.taken_by for state in found.values() if state.taken_by is not None}
+        if taken:  # by batches: their runs stand for the event's own
+            alone = {run: state for run, state in found.items() if state.taken_by is None}
+            found = alone | self._ports.store.runs.read_many(taken)
         return [view(self._ports, found[run]) for run in sorted(found, key=lambda run: (found[run].created, run))]
 
     def result(self, run: str, *, timeout: float | timedelta | None = None) -> Any:

@@ -77,7 +77,7 @@ def flow_options(
 
 
 def _limits(given: Concurrency | Sequence[Concurrency] | None) -> list[Concurrency]:
-    limits = [given] if isinstance(given, Concurrency) else list(given or ())
+    limits: list[Any] = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
     for limit in limits:
         check_policy("concurrency", limit, Concurrency)
     if len(limits) > MAX_LIMITS:

@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from json import JSONDecodeError, JSONDecoder
 from typing import Any
 
 from stepwell.clock import from_millis
 from stepwell.codec import JSON, canonical, loads
+from stepwell.decisions.flow import UNLIMITED, pause_gate, policy_of, slot_limits
 from stepwell.decisions.next import DISPATCH_DEADLINE
 from stepwell.engine.execution import LEASE_MARGIN
 from stepwell.engine.resolve import own_event
@@ -45,6 +47,12 @@ class Look:
             return "some time"
         moment, today = from_millis(ms), from_millis(self.now).date()
         return f"{moment:%H:%M:%S} UTC" if moment.date() == today else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        """The run's function in today's manifest; empty if it is gone."""
+        apps, _ = self.ports.store.apps.current()
+        return (apps[self.run.app].function(self.run.function) if self.run.app in apps else None) or {}
 
     @cached_property
     def open_steps(self) -> list[StepState]:
@@ -82,9 +90,30 @@ def _no_worker(look: Look) -> str | None:
     return f"{why}; asked {_times(run.misfires)} so far, again at {look.at(run.wake_at)}"
 
 
+def _in_line(look: Look) -> str | None:
+    run = look.run
+    if run.line is None:
+        return None
+    before = sum(1 for _ in takewhile(lambda place: place[1] != run.id, look.ports.store.gates.line(run.line)))
+    place = "first in line" if not before else f"{before} in line before it"
+    if run.line == pause_gate(run.app, run.function):
+        return f"waiting until its function is resumed, which is paused; {place}"
+    entry = look.entry
+    slot = next((slot for slot in slot_limits(entry, run.gates) if slot.gate == run.line), None)
+    if slot is None or slot.limit == UNLIMITED:
+        return f"waiting for a slot of a limit that is gone from the code; {place}"
+    policy, value = policy_of(run.line, entry, own_event(look.ports, run).scope())
+    whose = "" if policy.get("key") is None else f" for {policy['key']} = {canonical(value)}"
+    where = "the app" if policy.get("scope") == "app" else "the function"
+    several = "the only slot" if slot.limit == 1 else f"one of the {slot.limit} slots"
+    return f"waiting for {several} of {where}{whose}; {place}"
+
+
 def _scheduled(look: Look) -> str | None:
     if look.run.status is not RunStatus.SCHEDULED:
         return None
+    if look.run.reason is not None:
+        return f"{look.run.reason}; it starts at {look.at(look.run.wake_at)}"
     return f"scheduled for {look.at(look.run.wake_at)}, the time of its event"
 
 
@@ -143,7 +172,18 @@ def _goes_on(look: Look) -> str | None:
 
 
 Case = Callable[[Look], str | None]
-CASES: list[Case] = [_ended, _no_worker, _scheduled, _queued, _running, _body_again, _crashed, _steps, _goes_on]
+CASES: list[Case] = [
+    _ended,
+    _no_worker,
+    _in_line,
+    _scheduled,
+    _queued,
+    _running,
+    _body_again,
+    _crashed,
+    _steps,
+    _goes_on,
+]
 
 
 # ---- one step

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepwell.codec import JSON, canonical
+from stepwell.durations import spoken
 from stepwell.expressions import expression
 from stepwell.ids import digest
 from stepwell.records import RunState, RunStatus
@@ -120,6 +121,14 @@ def slot_limits(entry: Mapping[str, Any], gates: tuple[str, ...]) -> list[Slot]:
     return found
 
 
+def policy_of(gate: str, entry: Mapping[str, Any], scope: Mapping[str, JSON]) -> tuple[Mapping[str, Any], JSON]:
+    """The concurrency limit that a gate stands for, and the value of its key for this event."""
+    for policy in (entry.get("flow") or {}).get("concurrency", ()):
+        if _kind(policy) == gate.split("#")[2]:
+            return policy, _value(policy.get("key"), scope)[1]
+    return {}, None
+
+
 def pause_gate(app: str, function: str) -> str:
     """The gate in whose line the starts of a paused function wait: one without a single slot."""
     return f"{app}#{function}#pause#"
@@ -193,19 +202,19 @@ def admit(
         memory = memories.get(bucket.gate, {})
         if bucket.kind == "idempotency":
             if memory.get("until", 0) > now:
-                return _skip(f"idempotency: run {memory['run']} was started for {bucket.key} less than 24 hours ago")
+                return _skip(f"idempotency: run {memory['run']} was started{_of(bucket)} less than 24 hours ago")
             until = now + IDEMPOTENCY_PERIOD
             remembers.append((bucket.gate, {"run": run, "until": until}, until))
         elif bucket.kind == "rate_limit":
             log = rate_log(memory.get("log", ()), bucket.policy, now)
             if log is None:
-                return _skip(f"rate limit: {_per(bucket.policy)} for key {bucket.key}")
+                return _skip(f"rate limit: {_per(bucket.policy)}{_of(bucket)}")
             remembers.append((bucket.gate, {"log": log}, now + _millis(bucket.policy["period"])))
         elif bucket.kind == "singleton":
             other = runs.get(memory.get("run", ""))
             if other is not None and other.is_live:
                 if bucket.policy["mode"] == "skip":
-                    return _skip(f"singleton: run {other.id} for key {bucket.key} has not ended")
+                    return _skip(f"singleton: run {other.id} has not ended{_of(bucket)}")
                 cancels = other.id
             remembers.append((bucket.gate, {"run": run}, now + 365 * 86_400_000))
         elif bucket.kind == "debounce":
@@ -215,13 +224,13 @@ def admit(
         elif bucket.kind == "throttle":
             starts, tat = throttled(memory.get("tat"), bucket.policy, max(now, not_before))
             remembers.append((bucket.gate, {"tat": tat}, tat))
-            verdict = Verdict(RunStatus.QUEUED, wake_at=starts)
+            verdict = Verdict(RunStatus.QUEUED, wake_at=starts, reason=f"throttle: {_per(bucket.policy)}{_of(bucket)}")
     at = max(verdict.wake_at or now, not_before)
     status = RunStatus.SCHEDULED if verdict.status is RunStatus.QUEUED and at > now else verdict.status
     return Verdict(
         status,
         wake_at=at if status is RunStatus.SCHEDULED else None,
-        reason=verdict.reason,
+        reason=None if status is RunStatus.QUEUED else verdict.reason,
         remembers=(*remembers, *verdict.remembers),
         cancels=cancels,
         replaces=verdict.replaces,
@@ -270,7 +279,7 @@ def debounced(
     waiting = runs.get(memory.get("run", ""))
     open_ = waiting is not None and waiting.status is RunStatus.SCHEDULED and not waiting.epoch
     if open_ and received < memory["latest"]:
-        return _skip(f"debounce: run {memory['run']} has a later event for key {bucket.key}")
+        return _skip(f"debounce: run {memory['run']} has a later event{_of(bucket)}")
     first = memory["first"] if open_ else now
     at = now + _millis(bucket.policy["period"])
     if bucket.policy.get("timeout") is not None:
@@ -279,6 +288,7 @@ def debounced(
     return Verdict(
         RunStatus.SCHEDULED,
         wake_at=at,
+        reason=f"debounce: starts when no later event comes{_of(bucket)}",
         remembers=((bucket.gate, remembered, at),),
         replaces=memory["run"] if open_ else None,
     )
@@ -303,11 +313,16 @@ def batched(bucket: Bucket, memory: Memory, runs: Mapping[str, RunState], *, run
     remembered = {"run": run, "count": 1, "until": until}
     if size == 1:
         return Verdict(RunStatus.QUEUED, wake_at=now, remembers=((bucket.gate, remembered, until),))
-    return Verdict(RunStatus.SCHEDULED, wake_at=until, remembers=((bucket.gate, remembered, until),))
+    why = f"batch: collects up to {size} events{_of(bucket)}"
+    return Verdict(RunStatus.SCHEDULED, wake_at=until, reason=why, remembers=((bucket.gate, remembered, until),))
 
 
 def _per(policy: Mapping[str, Any]) -> str:
-    return f"{policy['limit']} in {policy['period']:g} s were started"
+    return f"at most {policy['limit']} start in {spoken(policy['period'])}"
+
+
+def _of(bucket: Bucket) -> str:
+    return "" if "key" not in bucket.policy else f" for {bucket.key}"
 
 
 def _millis(seconds: float) -> int:

@@ -119,7 +119,7 @@ def _write(
         due, delay = rest(wake_at, now)
         if delay is not None:
             ports.queue.send(look(run.id, delay=delay))
-        return replace(run, status=RunStatus.SCHEDULED, wake_at=wake_at, due_at=due), written
+        return replace(run, status=RunStatus.SCHEDULED, wake_at=wake_at, due_at=due, reason=verdict.reason), written
     line = _line(run, entry, flow, gates)
     if line is not None:
         due, ends = patience(ports, run)

@@ -168,7 +168,7 @@ class Gates:
                 "Update",
                 (layout.run_pk(run.id), layout.RUN_SK),
                 set_=set_,
-                remove=("wake_at", "line"),
+                remove=("wake_at", "line", "reason"),
                 if_=condition,
                 values=values,
             )
