@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from stepwell import AsyncContext, Context, RetryAfterError, Run, RunStatus, StepError, Stepwell, step
+from stepwell import AsyncContext, Context, Cron, RetryAfterError, Run, RunStatus, StepError, Stepwell, step
 from stepwell.testing import LocalStepwell
+from tests.integration.support import redeploy
 
 Play = Callable[[LocalStepwell, str], None]
 
@@ -426,6 +427,38 @@ def until(local: LocalStepwell, done: Callable[[], bool]) -> None:
     raise AssertionError(f"It never comes to that.\n{local.timeline()}")
 
 
+def ticking() -> Scenario:
+    """Two ticks of a schedule with a deployment between them: each of them runs once, the deployment may be repeated."""
+    app = Stepwell("tick")
+    ticks = ["2026-01-01T00:50:00+00:00", "2026-01-01T01:50:00+00:00"]
+
+    @app.function(on=["go", Cron("50 0,1 * * *", jitter="2m")], id="main")
+    def main(ctx: Context[Any]) -> int:
+        return ctx.step.run(double, 21)
+
+    def ran(local: LocalStepwell) -> list[str]:
+        runs = [run for run in local.client.runs(status="completed") if run.event.name == "stepwell/cron.tick"]
+        return sorted(run.event.data["scheduled_at"] for run in runs)
+
+    def play(local: LocalStepwell, _: str) -> None:
+        local.advance("49m")
+        for attempt in range(3):  # CloudFormation's invocation is repeated, too
+            try:
+                redeploy(local, app)
+                break
+            except AssertionError:
+                assert attempt < 2
+                local.advance("1s")
+        local.advance("70m")
+        for _ in range(10):
+            if ran(local) == ticks:
+                break
+            local.advance("2m")
+        assert ran(local) == ticks
+
+    return Scenario("schedule", app, completed(42), play=play)
+
+
 SCENARIOS: list[Callable[[], Scenario]] = [
     sequential,
     parallel,
@@ -445,4 +478,5 @@ SCENARIOS: list[Callable[[], Scenario]] = [
     polling,
     sending,
     again,
+    ticking,
 ]

@@ -1,4 +1,4 @@
-"""Sleeps and waits, against time-outs and each other."""
+"""Sleeps, waits and schedules, against time-outs and each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.crash import scenarios
 from tests.crash.scenarios import Scenario
 from tests.crash.sweeping import Record, sweep
 
-CHOSEN = [scenarios.race, scenarios.sleeping, scenarios.waiting]
+CHOSEN = [scenarios.race, scenarios.sleeping, scenarios.waiting, scenarios.ticking]
 
 
 @pytest.mark.parametrize("make", CHOSEN, ids=[make.__name__ for make in CHOSEN])
