@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from stepwell.errors import ErrorInfo
 from stepwell.records import TERMINAL, Lease, Parent, RunState, RunStatus, StepState, StepStatus
+from stepwell.schedules import Schedule
 from stepwell.store import layout
+from stepwell.store.crons import CronState, cron_from, cron_item
 from stepwell.store.runs import run_from, run_item, step_from, step_item
 from stepwell.store.table import marshal, unmarshal
 
@@ -150,6 +152,15 @@ def test_what_a_lease_says_is_read_with_the_run() -> None:
     item = run_item(RunState("shop.x", "shop", "fn", RunStatus.RUNNING, 1, "s", "e", "go", "d"))
     run = run_from(item | {"holder": "h", "lease_until": 5, "error": '{"type":"E","message":"m","later":1}'})
     assert (run.lease, run.error) == (Lease("h", 5), ErrorInfo("E", "m"))
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 300.0])
+def test_a_schedule_comes_back_as_it_was(jitter: float) -> None:
+    cron = CronState("shop-1", "daily.report", Schedule("0 0 * * FRI#2", "America/Port-au-Prince", jitter), 5, 3)
+    item = cron_item(cron)
+    assert cron_from(unmarshal(marshal(item))) == cron
+    assert (item["pk"], item["sk"]) == cron.key == ("CRON#shop-1", "daily.report#America/Port-au-Prince#0 0 * * FRI#2")
+    assert item["due_pk"].startswith("DUE#")
 
 
 def test_due_times_sort_as_text_like_numbers() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -414,8 +417,21 @@ def test_white_space_makes_no_difference_and_the_trigger_is_plain() -> None:
     assert Schedule.checked("0 8 * * *", "UTC").as_json() == {"cron": "0 8 * * *", "tz": "UTC"}
 
 
+def test_where_the_system_has_no_zones_the_package_serves() -> None:
+    """As in Lambda, whose own runtime has none."""
+    program = """
+from stepwell.schedules import Schedule
+schedule = Schedule.checked("30 2 * * *", "Europe/Paris")
+print(schedule.local(schedule.after(1_774_720_800_000)), Schedule.checked("0 0 * * *", "UTC").after(0))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONTZPATH": ""},
+    )  # fmt: skip
+    assert (run.stdout, run.stderr) == ("2026-03-29T03:00:00+02:00 86400000\n", "")
+
+
 def test_the_zones_of_the_package_are_those_of_the_system() -> None:
-    """Lambda's own runtime has no time zones, so the package has to serve; here both are there."""
     from importlib.resources import files
 
     for tz in islice(ZONES, 4):
