@@ -12,6 +12,7 @@ import boto3
 import pytest
 
 from stepwell import Context, Cron, EventModel, Failure, RunStatus, Stepwell
+from stepwell.store.layout import DUE_SHARDS
 from stepwell.testing import Chaos, Fault, FaultKind, FaultPlan, LocalStepwell
 from stepwell.testing.observations import Sent, Wrote
 
@@ -387,6 +388,20 @@ def test_a_registration_that_was_cut_off_and_comes_again_leaves_what_the_manifes
     assert began == ["01 07:00:00", "01 08:00:00", "01 09:00:00"]
 
 
+def test_of_two_registrations_at_once_the_later_write_does_not_put_a_schedule_back(
+    app: Stepwell, deploy: Deploy
+) -> None:
+    clocked(app, Cron("0 6 * * *"))
+    local = deploy(app)
+    crons = local._backstage._ports.store.crons
+    [as_the_other_one_saw_it] = crons.of_app("shop")
+    local.advance("1d")
+    [moved_on] = crons.of_app("shop")
+    assert crons.create(as_the_other_one_saw_it) is False
+    assert crons.move(as_the_other_one_saw_it, seen=as_the_other_one_saw_it.due_at) is False
+    assert crons.of_app("shop") == [moved_on] != [as_the_other_one_saw_it]
+
+
 def schedules(local: LocalStepwell) -> list[str]:
     """The schedules that stand in the table."""
     return sorted(image.plain()["cron"] for (pk, _), image in local.world.table.items() if pk.startswith("CRON#"))
@@ -405,6 +420,11 @@ def test_runs_are_listed_and_swept_beside_schedules(app: Stepwell, deploy: Deplo
     event_id = local.send("go")
     local.run_until_idle()
     assert [run.function for run in local.client.runs(status="suspended")] == ["sleeper"]
+    store, far = local._backstage._ports.store, 1 << 48
+    standing = {key for shard in range(DUE_SHARDS) for key, _ in store.due.until(shard, far)}
+    assert standing == {"CRON#shop", f"RUN#{run_of(local, event_id).id}"}
+    for listed in (store.runs.live, lambda shard: store.runs.due(shard, far)):
+        assert [run for shard in range(DUE_SHARDS) for run in listed(shard)] == [run_of(local, event_id).id]
     local.advance("6h")
     run = run_of(local, event_id)
     assert run.ended_at == NEW_YEAR + timedelta(hours=5)
