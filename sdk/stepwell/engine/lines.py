@@ -10,13 +10,13 @@ other. A run stands in one line at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from stepwell.decisions.deadlines import deadline
-from stepwell.decisions.flow import pause_gate, slot_limits
+from stepwell.decisions.flow import UNLIMITED, pause_gate, slot_limits
 from stepwell.decisions.next import DISPATCH_DEADLINE, rest
 from stepwell.engine.dispatching import dispatch
 from stepwell.engine.due import Action
@@ -24,6 +24,7 @@ from stepwell.ports import Ports
 from stepwell.queue import drain, look
 from stepwell.records import RunState, RunStatus
 from stepwell.store import layout
+from stepwell.store.apps import AppRecord
 from stepwell.store.due import Key
 from stepwell.store.gates import Full, Room
 from stepwell.store.runs import LostRun
@@ -35,9 +36,11 @@ BACKSTOP = 21_600_000
 TURNS = 10
 
 
-def slots_of(ports: Ports, run: RunState) -> list[tuple[str, int]]:
-    """What the run needs now, by today's code: gates and their limits. A paused function has no slot for starts."""
-    apps, _ = ports.store.apps.current()
+Apps = Mapping[str, AppRecord]
+
+
+def slots_of(apps: Apps, run: RunState) -> list[tuple[str, int]]:
+    """The gates whose slots the run needs now, and their limits by today's code. A paused function has none for starts."""
     entry = (apps[run.app].function(run.function) if run.app in apps else None) or {}
     if entry.get("paused") and run.epoch == 0 and run.call is None:
         return [(pause_gate(run.app, run.function), 0)]
@@ -55,16 +58,16 @@ def patience(ports: Ports, run: RunState) -> tuple[int, int | None]:
     return due, ends
 
 
-def enter(ports: Ports, run: RunState, if_: str, **values: Any) -> str | None:
+def enter(ports: Ports, run: RunState, if_: str, *, apps: Apps | None = None, **values: Any) -> str | None:
     """Queue a resting run if the condition holds and all its gates have room; else the gate in whose line it stands.
 
     Raises LostRun if the run is no longer as it was seen.
     """
+    slots = slots_of(ports.store.apps.current()[0] if apps is None else apps, run)
     for _ in range(TURNS):  # each turn is a gate that changed between two writes
         now = ports.now()
         try:
-            due = now + DISPATCH_DEADLINE
-            ports.store.gates.take(run, slots_of(ports, run), if_, due=due, now=now, **values)
+            ports.store.gates.take(run, slots, if_, due=now + DISPATCH_DEADLINE, now=now, **values)
         except Full as full:
             if full.gate == run.line:
                 return full.gate
@@ -80,23 +83,33 @@ def enter(ports: Ports, run: RunState, if_: str, **values: Any) -> str | None:
 
 
 def follow(ports: Ports, gate: str) -> None:
-    """Let the line of a gate move up, first come first, until a gate refuses."""
-    started = 0
+    """Let the line of a gate move up, first come first, as far as it has room."""
+    apps, _ = ports.store.apps.current()
+    gates, _ = ports.store.gates.read([gate])
+    if gate not in gates or gates[gate].waiting <= 0:
+        return
+    held, started = gates[gate].held, 0
     for place, run_id in ports.store.gates.line(gate):
         if started == STARTS:
             ports.queue.send(drain(gate))
             return
         run = ports.store.runs.read(run_id)
-        if run is None or run.line != gate:
+        if run is None or not run.is_live:
             ports.store.gates.strike(gate, place, now=ports.now())  # it was cancelled while it waited
             continue
+        if run.line != gate:
+            held += 1  # another call of this line was faster, and took the slot
+            continue
+        if held >= dict(slots_of(apps, run)).get(gate, UNLIMITED):
+            return
         try:
-            refused = enter(ports, run, layout.RESTING)
+            refused = enter(ports, run, layout.RESTING, apps=apps)
         except LostRun:
             continue
         if refused == gate:
             return
-        started += refused is None
+        if refused is None:
+            held, started = held + 1, started + 1
 
 
 def overdue_lines(ports: Ports, keys: Sequence[Key], now: int) -> list[Action]:

@@ -31,10 +31,23 @@ Record = Mapping[str, JSON]
 
 def orchestrate(ports: Ports, records: Iterable[Record], remaining: Callable[[], float]) -> list[dict[str, JSON]]:
     """Handle records; one answer each: done, retry, or dead with a code and a reason."""
-    batch = list(records)
+    batch = _once(records)
     names = {record["event"]["name"] for record in batch if record["kind"] in ("event", "fanout")}
     apps, paths = ports.store.apps.current(sorted(names)) if names else ({}, {})
     return [_answer(ports, record, apps, paths, remaining) for record in batch]
+
+
+def _once(records: Iterable[Record]) -> list[Record]:
+    """The records, those that call the same line only once: whatever they tell of has happened before the first of them."""
+    called: set[JSON] = set()
+    batch: list[Record] = []
+    for record in records:
+        if record["kind"] == "drain":
+            if record["gate"] in called:
+                record = {**record, "kind": "heard"}
+            called.add(record["gate"])
+        batch.append(record)
+    return batch
 
 
 def _answer(
@@ -75,6 +88,8 @@ def _handle(ports: Ports, record: Record, apps: Mapping[str, AppRecord], paths: 
         accept(ports, event, record["sent"], apps, paths, again=again, cursor=record["cursor"])
     elif kind == "drain":
         follow(ports, record["gate"])
+    elif kind == "heard":
+        return
     elif kind == "lookback":
         look_back(ports, Waiter(**record["waiter"]), thorough=record["thorough"], again=again)
     elif kind == "tick":

@@ -9,6 +9,7 @@ What is changed is changed once per process and for good; outside of worlds it d
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 from collections.abc import Callable
@@ -16,12 +17,16 @@ from functools import cache
 from typing import Any
 
 import moto.core.responses
+import moto.dynamodb.models
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.httpsession import URLLib3Session
 from moto.core.botocore_stubber import BotocoreStubber
 from moto.core.models import botocore_stubber
 from moto.core.serialize import ResponseSerializer
 from moto.core.utils import method_names_from_class
+from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.dynamo_type import DynamoType
+from moto.dynamodb.models.table import Table
 
 from stepwell.testing.answers import Answer
 from stepwell.testing.invocations import Crash, current_invocation
@@ -38,6 +43,7 @@ send = URLLib3Session.send
 _SCOPE = re.compile(r"Credential=[^/]*/\d+/[^/]*/([^/]+)/aws4_request")
 _process_request = BotocoreStubber.process_request
 _get_value = ResponseSerializer.get_value
+_transact_write_items = DynamoDBBackend.transact_write_items
 
 
 def install() -> None:
@@ -48,6 +54,45 @@ def install() -> None:
     # request, and looking for a DynamoDB value under all names it might have.
     moto.core.responses.method_names_from_class = cache(method_names_from_class)  # type: ignore[attr-defined]
     ResponseSerializer.get_value = _quick_value  # type: ignore[method-assign, assignment]
+    # A transaction first copies the whole table, once for each item in it, to be able to put it back.
+    moto.dynamodb.models.copy = _Copying()  # type: ignore[attr-defined, assignment]
+    DynamoDBBackend.transact_write_items = _transact  # type: ignore[method-assign, assignment]
+
+
+class _Copying:
+    """The module copy as moto's tables see it. Within a transaction a table is copied as far as that may change it."""
+
+    def __init__(self) -> None:
+        self.touched: list[tuple[DynamoType, DynamoType]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(copy, name)
+
+    def deepcopy(self, value: Any, memo: dict[int, Any] | None = None) -> Any:
+        if self.touched is None or not isinstance(value, Table):
+            return copy.deepcopy(value, memo)
+        kept = copy.copy(value)
+        kept.items = value.items.copy()
+        for partition in {partition for partition, _ in self.touched if partition in value.items}:
+            kept.items[partition] = dict(value.items[partition])
+        for partition, place in self.touched:
+            items: Any = kept.items.get(partition, {})
+            if place in items:
+                items[place] = copy.deepcopy(items[place])
+        return kept
+
+
+def _transact(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
+    copying: _Copying = moto.dynamodb.models.copy  # type: ignore[attr-defined, assignment]
+    requests = [next(iter(entry.values())) for entry in transact_items]
+    keys = [request.get("Item") or request.get("Key") or {} for request in requests]
+    if not all("pk" in key and "sk" in key for key in keys):  # somebody else's table
+        return _transact_write_items(backend, transact_items)
+    copying.touched = [(DynamoType(key["pk"]), DynamoType(key["sk"])) for key in keys]
+    try:
+        return _transact_write_items(backend, transact_items)
+    finally:
+        copying.touched = None
 
 
 def answer(request: AWSPreparedRequest) -> AWSResponse:
