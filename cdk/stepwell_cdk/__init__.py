@@ -8,14 +8,15 @@
     receipts.grant_put(shop.role)                 # what your steps may do
 
 A module a concept: ``storage`` (table, bucket, queues), ``engine`` (consumer, orchestrator, sweeper, registrar),
-``worker``, ``access`` (who may do what), ``alarms``, ``dashboard``, ``bundling`` and ``packages`` (code without
-Docker).
+``api`` (the webhook door), ``sources`` (EventBridge, S3, SNS), ``worker``, ``access`` (who may do what), ``alarms``,
+``dashboard``, ``bundling`` and ``packages`` (code without Docker).
 """
 
+from stepwell_cdk.api import Webhooks
 from stepwell_cdk.app import StepwellApp
 from stepwell_cdk.functions import Network
 from stepwell_cdk.platform import Platform
 from stepwell_cdk.stepwell import Names, Stepwell
 from stepwell_cdk.worker import ComputeClass
 
-__all__ = ["Stepwell", "StepwellApp", "ComputeClass", "Platform", "Names", "Network"]
+__all__ = ["Stepwell", "StepwellApp", "ComputeClass", "Platform", "Names", "Network", "Webhooks"]

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 
+from stepwell.webhooks import SECRETS_MANAGER
 from stepwell_cdk.findings import explain_keys
 from stepwell_cdk.storage import Storage
 
@@ -73,6 +74,26 @@ def of_worker(storage: Storage, role: iam.Role, app_id: str) -> None:
         "Payload keys are not known beforehand; the prefixes hold the worker to its own app's, and to large events."
     )
     _payloads(storage, role, reason, {f"{app_id}/*": OBJECTS, LARGE_EVENTS: ["s3:PutObject"]})
+    _use_key(storage, role, "dynamodb", "sqs", "s3")
+
+
+def of_api(storage: Storage, role: iam.Role, secrets: Sequence[str]) -> None:
+    """The webhook door: event keys and counters, the runs whose callbacks are answered, the secrets of its sources."""
+    table = storage.table.table_arn
+    _allow(role, ["dynamodb:GetItem"], table, partitions=("KEYS", "RUN#*"))
+    _allow(role, ["dynamodb:UpdateItem"], table, partitions=("RATE#*", "RUN#*"))
+    _allow(role, ["sqs:SendMessage"], storage.queue.queue_arn)
+    reason = "Large events and large answers to callbacks; under which app an answer belongs is not known beforehand."
+    _payloads(storage, role, reason, {"*": ["s3:PutObject"]})
+    kept = [place.removeprefix(SECRETS_MANAGER) for place in secrets if place.startswith(SECRETS_MANAGER)]
+    parameters = [
+        Stack.of(role).format_arn(service="ssm", resource="parameter", resource_name=place.removeprefix("/"))
+        for place in secrets
+        if not place.startswith(SECRETS_MANAGER)
+    ]
+    for action, places in [("secretsmanager:GetSecretValue", kept), ("ssm:GetParameter", parameters)]:
+        if places:
+            role.add_to_policy(_statement([action], list(dict.fromkeys(places))))
     _use_key(storage, role, "dynamodb", "sqs", "s3")
 
 

@@ -9,8 +9,9 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
+from stepwell_cdk.api import UNUSABLE, Api
 from stepwell_cdk.engine import Consumer, Orchestrator, Sweeper
-from stepwell_cdk.metrics import failed_runs
+from stepwell_cdk.metrics import NAMESPACE, failed_runs
 from stepwell_cdk.storage import Storage
 
 OLD_MESSAGE = cdk.Duration.minutes(30)
@@ -103,6 +104,17 @@ def watch_engine(
         threshold=1,
         below=True,
         missing=_BREACH,
+    )
+
+
+def watch_door(watch: Watch, api: Api) -> None:
+    """The alarms of the webhook door."""
+    watch_function(watch, "Api", api.function)
+    watch.add(
+        "WebhooksUnusable",
+        "genuine webhooks could not be made into events, or a secret cannot be read; the reasons are in the door's log",
+        cloudwatch.Metric(namespace=NAMESPACE, metric_name=UNUSABLE, statistic="Sum", period=_LONG),
+        threshold=1,
     )
 
 

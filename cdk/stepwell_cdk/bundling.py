@@ -32,6 +32,9 @@ _RECIPE = 1
 _ENGINE_SERVICES = ("dynamodb", "lambda", "s3", "sqs")
 """The AWS services the engine calls. Descriptions of the other 400 are 25 MB that each cold start would fetch."""
 
+_DOOR_SERVICES = ("secretsmanager", "ssm")
+"""Those that the webhook door calls besides: where the secrets of its sources are kept."""
+
 _UNUSED = ("bin", "bazel-project", "cel_expr_python/ext")
 """Scripts, and what comes with the CEL library but is not imported: build leftovers (7 MB), its extensions (36 MB)."""
 
@@ -100,8 +103,8 @@ class _Local:
 
 
 def engine_code(platform: Platform) -> lambda_.Code:
-    """The code of consumer, orchestrator, sweeper and registrar: the library, the handlers, the pinned dependencies."""
-    return Recipe(_library_trees(), Requirements(), platform, services=_ENGINE_SERVICES).code()
+    """The code of the engine's Lambdas and the webhook door: the library, the handlers, the pinned dependencies."""
+    return Recipe(_library_trees(), Requirements(), platform, services=(*_ENGINE_SERVICES, *_DOOR_SERVICES)).code()
 
 
 def worker_recipe(

@@ -19,7 +19,8 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stepwell_cdk import access, sources, storage
-from stepwell_cdk.alarms import Watch, watch_engine
+from stepwell_cdk.alarms import Watch, watch_door, watch_engine
+from stepwell_cdk.api import Api, Webhooks
 from stepwell_cdk.bundling import engine_code
 from stepwell_cdk.dashboard import Dashboard
 from stepwell_cdk.encryption import allow_logs
@@ -45,6 +46,7 @@ class Names:
     orchestrator: str | None = None
     sweeper: str | None = None
     registrar: str | None = None
+    api: str | None = None
     dashboard: str | None = None
 
 
@@ -62,6 +64,7 @@ class Stepwell(Construct):
         default: a new account has too little to set any aside.
     batch_size, batching_window: messages per invocation of the consumer, and how long it may wait to fill a batch. A
         window makes many small events cheaper and each of them later.
+    webhooks: a door for HTTP, with a public URL: ``Webhooks([Webhook(...), ...])``. None unless asked for.
     tracing: X-Ray. AWS decides what is sampled (the first request of each second, then 5 %); nobody can change that.
     alarm_actions: what every alarm does, for example ``[aws_cloudwatch_actions.SnsAction(topic)]``.
     outputs: whether the stack gets the outputs that ``Client.from_stack(name)`` and ``stepwell doctor`` read. A second
@@ -89,6 +92,7 @@ class Stepwell(Construct):
         consumer_memory: int = 512,
         orchestrator_memory: int = 1024,
         sweeper_memory: int = 512,
+        webhooks: Webhooks | None = None,
         tracing: bool = False,
         alarm_actions: Sequence[cloudwatch.IAlarmAction] = (),
         names: Names | None = None,
@@ -157,6 +161,10 @@ class Stepwell(Construct):
         )
         self.sweeper = Sweeper(self, "Sweeper", ground=ground, memory=sweeper_memory, name=named.sweeper)
         self.registrar = Registrar(self, "Registrar", ground=ground, name=named.registrar)
+        self.api = Api(self, "Api", ground=ground, webhooks=webhooks, name=named.api) if webhooks else None
+        """The webhook door, if there is one."""
+        if self.api is not None:  # for the workers only, which are made later: the door cannot know its own URL
+            self.environment["STEPWELL_API_URL"] = self.api.url
         self._observe(named)
         self._export()
         if outputs:
@@ -239,6 +247,8 @@ class Stepwell(Construct):
             orchestrator=self.orchestrator,
             sweeper=self.sweeper,
         )
+        if self.api is not None:
+            watch_door(self.watch, self.api)
         functions = {
             "consumer": self.consumer.function,
             "orchestrator": self.orchestrator.function,
@@ -266,6 +276,8 @@ class Stepwell(Construct):
             self.registrar.function.function_arn,
         ):
             stack.export_value(value)
+        if self.api is not None and cdk.Token.is_unresolved(self.api.url):
+            stack.export_value(self.api.url)
         if key is not None and cdk.Stack.of(key) is stack and key.node.default_child is not None:
             stack.export_value(key.key_arn)
 
@@ -288,6 +300,9 @@ class Stepwell(Construct):
             "SweeperName": (self.sweeper.function.function_name, "The Lambda that runs every minute"),
             "RegistrarName": (self.registrar.function.function_name, "The Lambda that registers apps at deployment"),
         }
+        if self.api is not None:
+            values["ApiUrl"] = (self.api.url, "Where events, webhooks and answers to callbacks are posted")
+            values["ApiName"] = (self.api.function.function_name, "The Lambda of the webhook door")
         for name, (value, description) in values.items():
             cdk.CfnOutput(stack, name, value=value, description=description)
 

@@ -79,7 +79,7 @@ class Client:
         missing = sorted(set(OUTPUTS) - set(outputs))
         if missing:
             raise InvalidOption(f"Stack {name!r} has no output {', '.join(missing)}, so it is not a Stepwell stack.")
-        found = {field: outputs[output] for output, field in OUTPUTS.items()}
+        found = {field: outputs[output] for output, field in OUTPUTS.items()} | {"api_url": outputs.get("ApiUrl")}
         return cls(Ports.build(session._session, Config(**found, region=session.region_name)))
 
     # ---- events

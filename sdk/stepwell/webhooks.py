@@ -37,6 +37,8 @@ __all__ = ["GitHub", "Hmac", "Limit", "StandardWebhooks", "Stripe", "Webhook"]
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VARIABLES = ("body", "headers", "query")
 """What the expressions of a webhook are about: the parsed body, headers with names in lower case, query parameters."""
+SECRETS_MANAGER = "secretsmanager:"
+"""Before the ARN of a secret that is not kept in SSM."""
 OWN = "own"
 """The scheme's own choice: of providers that are known by name, and of no other."""
 
@@ -110,7 +112,7 @@ class Webhook:
             raise InvalidOption(
                 f"A webhook is named by lower-case letters, digits, '.', '_' and '-', at most 64; got {self.name!r}."
             )
-        if not self.secret.startswith(("/", "secretsmanager:")):
+        if not self.secret.startswith(("/", SECRETS_MANAGER)):
             raise InvalidOption(
                 f"Webhook {self.name!r}: secret= says where the secret is kept, and is not the secret itself: the name of "
                 "an SSM parameter such as '/stepwell/github', or 'secretsmanager:' and the ARN of a secret."

@@ -437,7 +437,7 @@ def test_what_waits_for_a_paused_function_can_be_cancelled(app: Stepwell, deploy
 
     local = deploy(app)
     local.client.pause("shop/fn")
-    first, second = send(local, 1, 2)
+    first, _ = send(local, 1, 2)
     run = local.run(first)
     assert run is not None
     assert local.client.cancel(run.id)

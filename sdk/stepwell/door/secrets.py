@@ -15,12 +15,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from stepwell.clock import Clock
 from stepwell.errors import SecretUnavailable
+from stepwell.webhooks import SECRETS_MANAGER
 
 logger = logging.getLogger("stepwell")
 
 KNOWN = 300.0
 """Seconds for which a secret that was read is used without looking again: how long a rotation has to wait."""
-SECRETS_MANAGER = "secretsmanager:"
 
 
 class Secrets(Protocol):
