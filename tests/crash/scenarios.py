@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from stepwell import AsyncContext, Context, Cron, RetryAfterError, Run, RunStatus, StepError, Stepwell, step
+from stepwell.queue import Message
 from stepwell.testing import LocalStepwell
 from tests.integration.support import redeploy
 
@@ -461,6 +462,68 @@ def ticking() -> Scenario:
     return Scenario("schedule", app, completed(42), play=play)
 
 
+def over_http() -> Scenario:
+    """Everything outside comes again until it is told that it got through: events with their idempotency key, answers."""
+    app = Stepwell("http")
+    urls: dict[str, str] = {}
+
+    @app.function(on="go", id="main")
+    def main(ctx: Context[Any]) -> Any:
+        def hand_out(callback: Any) -> None:
+            urls[ctx.run_id] = callback.url
+
+        return ctx.step.wait_for_callback("answer", timeout="1d", submit=hand_out)
+
+    @app.function(on="posted", id="listener")
+    def listener(ctx: Context[Any]) -> int:
+        return ctx.event.data["n"]
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        key, events = local.event_key(), [{"name": "posted", "data": {"n": n}} for n in range(2)]
+        assert any(
+            local.http("POST", f"/e/{key}", body=events, headers={"Idempotency-Key": "r-1"}).status == 202
+            for _ in range(5)
+        )
+        for _ in range(10):
+            run = local.run(event_id) if local.world.is_idle() else None
+            if run is not None and run.id in urls:
+                break
+            local.advance("2m")
+        assert any(local.http("POST", urls[run.id], body={"ok": True}).status == 200 for _ in range(5))
+        local.advance("10m")
+        heard = [run.result for run in local.client.runs(function="http/listener")]
+        assert sorted(heard) == [0, 1]
+
+    def check(run: Run) -> None:
+        urls.clear()
+        completed({"ok": True})(run)
+
+    return Scenario("events and answers over HTTP", app, check, play=play)
+
+
+def notified() -> Scenario:
+    """One S3 notification of two objects, delivered whole until both have their run."""
+    app = Stepwell("store")
+
+    @app.function(on="go", id="main")
+    def main(ctx: Context[Any]) -> int:
+        return ctx.step.run(double, 1)
+
+    @app.function(on="aws/s3/ObjectCreated", id="listener")
+    def listener(ctx: Context[Any]) -> str:
+        return str(ctx.event.data["key"])
+
+    def play(local: LocalStepwell, _: str) -> None:
+        things = [{"bucket": {"name": "b"}, "object": {"key": key, "sequencer": "01"}} for key in ("one", "two")]
+        records = [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": thing} for thing in things]
+        local.client._ports.queue.send(Message({"Records": records}, group="s3"))
+        local.advance("30m")
+        heard = [run.result for run in local.client.runs(function="store/listener")]
+        assert sorted(heard) == ["one", "two"]
+
+    return Scenario("an S3 notification of two objects", app, completed(2), play=play)
+
+
 SCENARIOS: list[Callable[[], Scenario]] = [
     sequential,
     parallel,
@@ -481,4 +544,6 @@ SCENARIOS: list[Callable[[], Scenario]] = [
     sending,
     again,
     ticking,
+    over_http,
+    notified,
 ]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from tests.crash import (
-    test_again_survives,
-    test_answers_survive,
-    test_ends_survive,
-    test_steps_survive,
-    test_waits_survive,
-)
+from importlib import import_module
+from pathlib import Path
+
+from tests.crash.flow_scenarios import FLOW_SCENARIOS
 from tests.crash.scenarios import SCENARIOS
 
 
 def test_every_scenario_is_swept_once() -> None:
-    modules = (test_again_survives, test_steps_survive, test_waits_survive, test_answers_survive, test_ends_survive)
-    assert sorted(make.__name__ for module in modules for make in module.CHOSEN) == sorted(
-        make.__name__ for make in SCENARIOS
-    )
+    names = [path.stem for path in Path(__file__).parent.glob("test_*.py") if path.stem != Path(__file__).stem]
+    modules = [import_module(f"tests.crash.{name}") for name in names]
+    swept = [make for module in modules for make in getattr(module, "CHOSEN", ())]
+    scenarios = [*SCENARIOS, *FLOW_SCENARIOS]
+    assert len(swept) == len(set(swept))
+    assert {make.__name__ for make in scenarios} <= {make.__name__ for make in swept}
