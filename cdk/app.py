@@ -6,6 +6,7 @@ Context (``cdk deploy -c name=value``):
     examples      which example apps, by directory, separated by commas                         (default: all)
     python        the Python version of the Lambdas                                             (default: 3.14)
     architecture  arm64 or x86_64                                                               (default: arm64)
+    webhooks      on: with a public URL for events by key and answers to callbacks               (default: off)
 
 An emulator that runs handlers on this machine's own interpreter needs ``-c python=local``: all is then packed for it.
 """
@@ -23,7 +24,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from stepwell_cdk import ComputeClass, Platform, Stepwell, StepwellApp
+from stepwell_cdk import ComputeClass, Platform, Stepwell, StepwellApp, Webhooks
 from stepwell_cdk.findings import explain, explain_keys
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -46,13 +47,15 @@ LARGE = ComputeClass(memory=3008, timeout=cdk.Duration.minutes(15), ephemeral_st
 class Examples(cdk.Stack):
     """Stepwell with the example apps in ``chosen`` (names of directories under examples/)."""
 
-    def __init__(self, scope: Construct, id: str, *, platform: Platform, chosen: Collection[str]) -> None:
+    def __init__(
+        self, scope: Construct, id: str, *, platform: Platform, chosen: Collection[str], webhooks: bool = False
+    ) -> None:
         super().__init__(scope, id, description="Stepwell: durable step functions, and its example apps")
         unknown = sorted(set(chosen) - {*PLAIN, *MEDIA})
         if unknown:
             raise ValueError(f"no examples {', '.join(unknown)}: there are {', '.join([*PLAIN, *MEDIA])}")
         self.platform = platform
-        self.stepwell = Stepwell(self, "Stepwell", platform=platform)
+        self.stepwell = Stepwell(self, "Stepwell", platform=platform, webhooks=Webhooks() if webhooks else None)
         self.apps = {name: self._plain(name) for name in PLAIN if name in chosen}
         if "clips" in chosen:
             self.apps["clips"] = self._clips()
@@ -154,7 +157,13 @@ def deployed(app: cdk.App) -> Examples:
     """The stack that the app's context asks for."""
     chosen = app.node.try_get_context("examples")
     name = app.node.try_get_context("stack") or "stepwell"
-    return Examples(app, name, platform=_platform(app), chosen=chosen.split(",") if chosen else [*PLAIN, *MEDIA])
+    return Examples(
+        app,
+        name,
+        platform=_platform(app),
+        chosen=chosen.split(",") if chosen else [*PLAIN, *MEDIA],
+        webhooks=app.node.try_get_context("webhooks") == "on",
+    )
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ async def render_video(ctx: AsyncContext[DebateRequested], portraits: list[Asset
     def order_video(callback: Callback) -> None:
         ctx.logger.info("ordering a video of %d portraits", len(portraits))
         with asking_politely():
-            video_house.order(portraits, callback_token=callback.token)
+            video_house.order(portraits, callback_url=callback.url)
 
     answer = await ctx.step.wait_for_callback("video", submit=order_video, timeout="30m")
     return Asset(**answer)

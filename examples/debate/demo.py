@@ -39,7 +39,7 @@ def _a_film_is_made(local: LocalStepwell, say: Callable[[str], None]) -> list[st
         problems.append(f"the run should wait for the video house: {run}")
 
     local.advance("4m")
-    told = fakes.video_house.call_back(local.client)
+    told = fakes.video_house.call_back(lambda url, answer: local.http("POST", url, body=answer))
     local.run_until_idle()
     run = local.run(event_id)
     say(f"The video house called back ({told} video). The film: {run.result if run else None}.")

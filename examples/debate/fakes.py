@@ -2,8 +2,8 @@
 
 They live in memory and follow a clock, so that rate limits, outages and rendering times mean something: a provider that
 is asked too soon answers 429 with a Retry-After, one that is down answers 503 until it is up again, and the video house
-answers minutes later by webhook. Paid work is keyed: a request that comes back with the same idempotency key gets the
-answer it already paid for.
+answers minutes later at the callback's URL. Paid work is keyed: a request that comes back with the same idempotency key gets
+the answer it already paid for.
 """
 
 import json
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from threading import Lock
-
-from stepwell import Client
+from typing import Any
 
 Clock = Callable[[], datetime]
+Post = Callable[[str, dict[str, Any]], object]
+"""How the video house reaches us: POST a body as JSON to a URL."""
 
 
 def wall_clock() -> datetime:
@@ -143,7 +144,7 @@ class Speaker(Provider):
 class Rendering:
     """A video the house works on, and whom to tell."""
 
-    token: str
+    url: str
     asset: Asset
     ready_at: datetime
 
@@ -155,32 +156,32 @@ class VideoHouse(Provider):
 
     def reset(self, clock: Clock) -> None:
         super().reset(clock)
-        self.orders: dict[str, Rendering] = {}  # by callback token
+        self.orders: dict[str, Rendering] = {}  # by callback URL
         self._told: set[str] = set()
 
-    def order(self, portraits: list[Asset], *, callback_token: str) -> None:
-        """Start rendering; the answer goes to `callback_token`. The same order again changes nothing."""
+    def order(self, portraits: list[Asset], *, callback_url: str) -> None:
+        """Start rendering; the answer goes to `callback_url`. The same order again changes nothing."""
         with self._lock:
             self._admit()
             self.answers.append(202)
             asset = Asset(f"https://video.example/{_digest(*(p.url for p in portraits))}.mp4", seconds=24)
             ready_at = self._clock() + self.rendering_time
-            self.orders.setdefault(callback_token, Rendering(callback_token, asset, ready_at))
+            self.orders.setdefault(callback_url, Rendering(callback_url, asset, ready_at))
 
-    def call_back(self, client: Client) -> int:
-        """Tell those whose video is ready by now, as the house's webhook would; how many were told."""
+    def call_back(self, post: Post) -> int:
+        """Tell those whose video is ready by now; how many were told."""
         now = self._clock()
-        ready = [order for order in self.orders.values() if order.ready_at <= now and order.token not in self._told]
+        ready = [order for order in self.orders.values() if order.ready_at <= now and order.url not in self._told]
         for order in ready:
-            client.complete_callback(order.token, {"url": order.asset.url, "seconds": order.asset.seconds})
-            self._told.add(order.token)
+            post(order.url, {"url": order.asset.url, "seconds": order.asset.seconds})
+            self._told.add(order.url)
         return len(ready)
 
-    def give_up(self, client: Client, reason: str) -> None:
+    def give_up(self, post: Post, reason: str) -> None:
         """Tell everybody who still waits that their video will not come."""
-        for token in self.orders.keys() - self._told:
-            client.fail_callback(token, reason)
-            self._told.add(token)
+        for url in self.orders.keys() - self._told:
+            post(f"{url}/fail", {"message": reason})
+            self._told.add(url)
 
 
 class FileStore(Provider):

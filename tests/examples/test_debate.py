@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,18 @@ def attempts(run: Run, step: str) -> int:
     return record.attempts
 
 
+def post(local: LocalStepwell) -> fakes.Post:
+    """How the video house reaches the door of this world."""
+
+    def post(url: str, body: dict[str, Any]) -> None:
+        assert local.http("POST", url, body=body).status == 200
+
+    return post
+
+
 def finish_the_video(local: LocalStepwell) -> None:
     local.advance("5m")
-    assert fakes.video_house.call_back(local.client) == 1
+    assert fakes.video_house.call_back(post(local)) == 1
     local.run_until_idle()
 
 
@@ -58,7 +68,7 @@ def test_the_audio_is_made_while_the_video_is_rendered(local: LocalStepwell) -> 
     local.advance("1m")
     assert fakes.speaker.paid == 1
     assert run_of(local, event_id).status == RunStatus.SUSPENDED
-    assert fakes.video_house.call_back(local.client) == 0, "the video takes four minutes"
+    assert fakes.video_house.call_back(post(local)) == 0, "the video takes four minutes"
     finish_the_video(local)
     assert run_of(local, event_id).status == RunStatus.COMPLETED
     assert len(fakes.video_house.orders) == 1
@@ -119,7 +129,7 @@ def test_a_video_that_never_comes_fails_the_debate_after_half_an_hour(local: Loc
 def test_a_video_house_that_gives_up_fails_the_debate_with_its_reason(local: LocalStepwell) -> None:
     event_id = local.send(REQUEST)
     local.advance("1m")
-    fakes.video_house.give_up(local.client, "all our machines are on fire")
+    fakes.video_house.give_up(post(local), "all our machines are on fire")
     local.run_until_idle()
     run = run_of(local, event_id)
     assert run.status == RunStatus.FAILED
@@ -132,7 +142,7 @@ def test_work_that_was_cut_off_before_its_record_is_not_billed_twice(local: Loca
     local.crash_after(step)
     event_id = local.send(REQUEST)
     local.advance("15m")
-    fakes.video_house.call_back(local.client)
+    fakes.video_house.call_back(post(local))
     local.run_until_idle()
     assert run_of(local, event_id).status == RunStatus.COMPLETED
     assert (fakes.painter.paid, fakes.speaker.paid) == (2, 1)
