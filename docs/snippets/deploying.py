@@ -59,3 +59,22 @@ def with_a_key(stack: cdk.Stack) -> None:
         alarm_actions=[actions.SnsAction(pager)],
     )
     # [end]
+
+
+def with_a_door(stack: cdk.Stack) -> None:
+    # [door]
+    from stepwell.webhooks import GitHub, Webhook
+    from stepwell_cdk import Webhooks
+
+    sources = [Webhook("github", GitHub(), secret="/stepwell/github")]
+    stepwell = Stepwell(stack, "Stepwell", webhooks=Webhooks(sources))
+    # [end]
+    # [sources]
+    from aws_cdk import aws_events as events
+    from aws_cdk import aws_sns as sns
+
+    uploads = s3.Bucket(stack, "Uploads")
+    stepwell.add_bucket_notification(uploads, s3.EventType.OBJECT_CREATED, prefix="in/", suffix=".csv")
+    stepwell.add_event_rule("Orders", event_pattern=events.EventPattern(source=["com.example.shop"]))
+    stepwell.add_topic_subscription("Alerts", sns.Topic(stack, "Topic", topic_name="alerts"))
+    # [end]

@@ -81,6 +81,16 @@ def test_the_options_fit_together() -> None:
     assert rule["ExpirationInDays"] == 490
 
 
+def test_a_door_and_sources_take_a_line_each() -> None:
+    def build(app: cdk.App) -> None:
+        deploying.with_a_door(cdk.Stack(app, "shop"))
+
+    made = synthesize(build, context=UNPACKED)["shop"]
+    assert made.only("AWS::Lambda::Url")["AuthType"] == "NONE"
+    assert len(made.of_type("AWS::SNS::Subscription")) == len(made.of_type("Custom::S3BucketNotifications")) == 1
+    assert made.only("AWS::Events::Rule", "StepwellOrders")["EventPattern"] == {"source": ["com.example.shop"]}
+
+
 class TestRootApp:
     """cdk/app.py, which is a script."""
 
@@ -109,6 +119,13 @@ class TestRootApp:
         assert len(template.of_type("Custom::StepwellApp")) == 1
         for function in template.of_type("AWS::Lambda::Function").values():
             assert (function["Runtime"], function["Architectures"]) == ("python3.13", ["x86_64"])
+
+    def test_the_door_is_closed_unless_it_is_asked_for(self, deployed: Callable[[cdk.App], cdk.Stack]) -> None:
+        assert "ApiUrl" not in self.synthesized(deployed, examples="orders")["stepwell"].outputs
+        opened = self.synthesized(deployed, examples="debate", webhooks="on")["stepwell"]
+        assert "ApiUrl" in opened.outputs
+        worker = opened.only("AWS::Lambda::Function", "DebateWorker")
+        assert "STEPWELL_API_URL" in worker["Environment"]["Variables"]
 
     def test_an_example_that_does_not_exist_is_named(self, deployed: Callable[[cdk.App], cdk.Stack]) -> None:
         with pytest.raises(ValueError, match="no examples bakery"):
