@@ -5,7 +5,8 @@ Every service is let in by the queue's own policy, for sources of this account a
 stack is named exactly. One in another stack is not, since the two stacks would then need each other: there the policy
 says "rules, buckets, topics of this account and region".
 
-The resources made here stand beside their source, so a source comes and goes without the platform's stack.
+Rules and subscriptions may stand beside their source. The policies stand with the queue, so the first source of a kind in
+another stack changes the platform's stack, too; those after it do not.
 """
 
 from __future__ import annotations

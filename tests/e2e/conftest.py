@@ -16,7 +16,7 @@ from stepwell import Client, Run
 from . import cdk_cli, emulator
 from .cdk_cli import CdkCli
 
-CONTEXT = {"python": "local", "examples": "orders,pricing_sync,debate"}
+CONTEXT = {"python": "local", "examples": "orders,pricing_sync,debate", "webhooks": "on"}
 """The emulator runs handlers on this machine's own interpreter. The examples with films and sound are left out: what
 they need is 100 MB to download and proves nothing more about the deployment."""
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 import aws_cdk as cdk
+from aws_cdk import aws_events as events
+from aws_cdk import aws_sns as sns
 
 from stepwell_cdk import ComputeClass, StepwellApp
 
@@ -30,8 +32,14 @@ def main() -> None:
     """Synthesize the root stack and the probe's."""
     app = cdk.App()
     platform = root_app().deployed(app)
+    probe = cdk.Stack(app, "probe")
+    pattern = events.EventPattern(source=["probe"])
+    platform.stepwell.add_event_rule("Probed", event_pattern=pattern, scope=probe)
+    topic = sns.Topic(probe, "Topic")
+    platform.stepwell.add_topic_subscription("Told", topic, scope=probe)
+    cdk.CfnOutput(probe, "TopicArn", value=topic.topic_arn)
     StepwellApp(
-        cdk.Stack(app, "probe"),
+        probe,
         "Probe",
         stepwell=platform.stepwell,
         code=app.node.get_context("code"),

@@ -29,7 +29,7 @@ ORDER = {"order_id": "o-1", "amount": 4200, "email": "a@example.com", "card": "4
 
 
 def deploy_probe(cloud: Cloud, code: Path, *options: str) -> None:
-    cloud.cdk.deploy("probe", *options, app=PROBE_APP, context={**CONTEXT, "code": str(code)})
+    cloud.outputs |= cloud.cdk.deploy("probe", *options, app=PROBE_APP, context={**CONTEXT, "code": str(code)})
 
 
 def changed_probe(cloud: Cloud, name: str, old: str, new: str) -> Path:
@@ -87,6 +87,62 @@ def test_events_sent_by_the_command_run(probe: Cloud) -> None:
     sent = subprocess.run([*command, "--stack", "stepwell"], capture_output=True, text=True, check=False)
     assert sent.returncode == 0, sent.stderr
     assert probe.ended(json.loads(sent.stdout)["id"], "greet").result == "hello, Edsger"
+
+
+def knock(cloud: Cloud, path: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+    """POST at the webhook door. The emulator has Function URLs but does not serve them, so as one would call the Lambda."""
+    event = {
+        "version": "2.0",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {"content-type": "application/json", **(headers or {})},
+        "requestContext": {"http": {"method": "POST", "path": path}},
+        "body": json.dumps(body),
+        "isBase64Encoded": False,
+    }
+    door = cloud.session.client("lambda")
+    told = door.invoke(FunctionName=cloud.outputs["stepwell"]["ApiName"], Payload=json.dumps(event))
+    answer = json.loads(told["Payload"].read())
+    assert "statusCode" in answer, answer
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def test_events_come_in_by_key_and_not_without(probe: Cloud) -> None:
+    made = CliRunner().invoke(cli, ["keys", "create", "site", "--events", "probe/*", "--stack", "stepwell", "--json"])
+    key = json.loads(made.stdout)
+    assert key["url"] == f"{probe.outputs['stepwell']['ApiUrl']}e/{key['key']}"
+    event = {"name": "probe/hello", "data": {"name": "Hedy"}, "id": "by-http"}
+    assert knock(probe, f"/e/{key['key']}", event) == (202, {"ids": ["by-http"]})
+    assert probe.ended("by-http", "greet").result == "hello, Hedy"
+
+    assert knock(probe, "/e/swk_made-up", event)[0] == 401
+    assert knock(probe, "/w/nobody", event)[0] == 401
+    large = {"name": "probe/hello", "data": {"name": "x" * 300_000}, "id": "large-by-http"}
+    assert knock(probe, f"/e/{key['key']}", large)[0] == 202
+    assert len(probe.ended("large-by-http", "greet").result) > 300_000
+
+
+def test_the_answer_to_a_callback_comes_in_by_its_url(probe: Cloud) -> None:
+    letter = probe.work / "letter"
+    event = probe.client.send("probe/ask", {"letter": str(letter)})
+    url = eventually(lambda: letter.exists() and letter.read_text(), "the callback is handed out")
+    base = probe.outputs["stepwell"]["ApiUrl"]
+    assert url.startswith(f"{base}c/")
+    path = "/" + url.removeprefix(base)
+    answer = {"approved": True, "text": "x" * 100_000}  # too large for an item
+    assert knock(probe, path, answer) == (200, {"status": "completed"})
+    assert probe.ended(event, "ask").result == answer
+    assert knock(probe, path, {"approved": False})[0] == 410
+
+
+def test_a_rule_and_a_topic_start_functions(probe: Cloud) -> None:
+    entry = {"Source": "probe", "DetailType": "Something Happened", "Detail": json.dumps({"what": "an event"})}
+    (put,) = probe.session.client("events").put_events(Entries=[entry])["Entries"]
+    assert probe.ended(put["EventId"], "overhear").result == "an event"
+
+    topic = probe.outputs["probe"]["TopicArn"]
+    told = probe.session.client("sns").publish(TopicArn=topic, Message="a notification")
+    assert probe.ended(told["MessageId"], "overhear").result == "a notification"
 
 
 def test_a_sleep_of_two_seconds_ends_by_itself(probe: Cloud) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import ClientError
 
-from stepwell import Context, Stepwell, step
+from stepwell import Callback, Context, Stepwell, step
 
 VERSION = "one"  # the end-to-end test deploys another one over it
 
@@ -44,6 +44,19 @@ def upgrade(ctx: Context[dict]) -> list[str]:
     before = ctx.step.run("before", lambda: VERSION)
     ctx.step.wait_for_event("go", event="probe/go", timeout="1h")
     return [before, ctx.step.run("after", lambda: VERSION)]
+
+
+@app.function(on="probe/ask")
+def ask(ctx: Context[dict]) -> dict:
+    def hand_out(callback: Callback) -> None:
+        Path(ctx.event.data["letter"]).write_text(callback.url)
+
+    return ctx.step.wait_for_callback("answer", timeout="1h", submit=hand_out)
+
+
+@app.function(on=["aws/eventbridge/probe/Something-Happened", "aws/sns/*"])
+def overhear(ctx: Context[dict]) -> str:
+    return str(ctx.event.data.get("message") or ctx.event.data["detail"]["what"])
 
 
 @step(retries=0)
