@@ -28,7 +28,8 @@ from dataclasses import dataclass, field
 
 from stepwell.codec import JSON, dumps, loads
 from stepwell.durations import Duration, seconds
-from stepwell.errors import InvalidOption
+from stepwell.errors import InvalidEvent, InvalidOption
+from stepwell.events import check_name
 from stepwell.expressions import check_expression
 from stepwell.signatures import GitHub, Hmac, Scheme, StandardWebhooks, Stripe, scheme_from, scheme_json
 
@@ -166,6 +167,10 @@ def _checked(webhook: Webhook) -> dict[str, JSON]:
             raise InvalidOption(
                 f"Webhook {webhook.name!r}: event={webhook.event!r} is no name with expressions in braces."
             )
+        try:
+            check_name(_HOLE.sub("x", webhook.event))
+        except InvalidEvent as error:
+            raise InvalidOption(f"Webhook {webhook.name!r}: event={webhook.event!r}: {error}") from None
     for n, source in enumerate(holes(webhook.event)):
         check_expression(source, what=f"webhook {webhook.name!r}, expression {n + 1} of event", variables=VARIABLES)
     for option in ("data", "id", "ts", "tenant", "where"):

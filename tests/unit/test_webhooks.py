@@ -55,6 +55,7 @@ def test_what_is_usual_takes_no_room_in_the_environment() -> None:
         ({"event": "video/{body."}, "braces"),
         ({"event": ""}, "braces"),
         ({"event": "a}b"}, "braces"),
+        ({"event": "video ready/{body.id}"}, "white space"),
         ({"event": "video/{body.}"}, "expression 1 of event"),
         ({"event": "video/{event.data}"}, "undeclared"),
         ({"data": "body."}, "data"),
