@@ -28,6 +28,8 @@ from stepwell.store.waiters import look_up
 
 SHOWN = 3
 """Steps that are told of in full; of the rest only how many there are."""
+SKEW = 60_000
+"""Milliseconds by which another clock may be ahead of this one."""
 DEPTH = 3
 """How far down the child runs are followed."""
 
@@ -282,7 +284,7 @@ def _wanted(args: str) -> Wanted | None:
 def _misses(look: Look, step: StepState, wanted: Wanted) -> str:
     """The events of that name that came and were not it, counted by what was other about them."""
     since = look.run.created if wanted.since_start else step.started or look.run.created
-    events, complete = look.ports.store.events.recent(wanted.event, since, look.now)
+    events, complete = look.ports.store.events.recent(wanted.event, since, look.now + SKEW)
     own = own_event(look.ports, look.run).scope() if wanted.where else {}
     others = Counter(other for event in events if (other := _other(event, wanted, own)))
     among = "" if complete else " among the latest events"

@@ -298,7 +298,7 @@ def test_functions_are_listed_with_what_starts_them(local: LocalStepwell) -> Non
 def test_an_account_without_functions_says_where_they_come_from() -> None:
     with LocalStepwell(Stepwell("empty"), start=datetime.now(UTC)):
         assert "@app.function(on=...)" in stepwell("functions")
-        assert "No app is registered" not in stepwell("runs", "list")
+        assert "No function is registered" in stepwell("runs", "list")
 
 
 def test_a_stack_that_is_named_is_used_instead_of_the_environment(

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from stepwell.cli.friendly import friendly
-from stepwell.cli.target import AsJson, Stack, connect, registered
+from stepwell.cli.target import AsJson, Stack, connect
 
 EXPLAINED = frozenset({"id", "name", "triggers", "retries", "compute"})
 """Entries of a function in the manifest that have a column; the others are options, listed by name."""
@@ -27,12 +27,12 @@ def functions(stack: Stack = None, as_json: AsJson = False) -> None:
     from stepwell.cli.console import hint, out, print_json
     from stepwell.cli.words import several
 
-    apps, now = registered(connect(stack)), round(time.time() * 1000)
+    known, now = connect(stack).functions(), round(time.time() * 1000)
     if as_json:
-        print_json([function_shape(app.id, entry, now) for app in apps for entry in app.functions])
+        print_json([function_shape(name.partition("/")[0], entry, now) for name, entry in known.items()])
         return
     console = out()
-    if not any(app.functions for app in apps):
+    if not known:
         hint(
             console,
             "No function is registered. A deployment registers the functions of each StepwellApp; in code they begin "
@@ -47,17 +47,17 @@ def functions(stack: Stack = None, as_json: AsJson = False) -> None:
     table.add_column("starts on")
     table.add_column("retries", justify="right")
     table.add_column("options", style="dim")
-    for app in apps:
-        for entry in app.functions:
-            table.add_row(
-                Text.assemble((f"{app.id}/", "dim"), (entry["id"], "bold")),
-                Text("\n".join(trigger_words(trigger, now) for trigger in entry.get("triggers", ()))),
-                str(entry.get("retries", "")),
-                Text(option_words(entry)),
-            )
+    for name, entry in known.items():
+        app, _, id = name.partition("/")
+        table.add_row(
+            Text.assemble((f"{app}/", "dim"), (id, "bold")),
+            Text("\n".join(trigger_words(trigger, now) for trigger in entry.get("triggers", ()))),
+            str(entry.get("retries", "")),
+            Text(option_words(entry)),
+        )
     console.print(table)
-    count = sum(len(app.functions) for app in apps)
-    hint(console, f"{several(count, 'function')} in {several(len(apps), 'app')}")
+    apps = {name.partition("/")[0] for name in known}
+    hint(console, f"{several(len(known), 'function')} in {several(len(apps), 'app')}")
 
 
 def function_shape(app: str, entry: Mapping[str, Any], now: int) -> dict[str, Any]:

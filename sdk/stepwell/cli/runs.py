@@ -1,4 +1,4 @@
-"""`stepwell runs`: list, show, watch, cancel, replay."""
+"""`stepwell runs`: list, show, watch; what starts and ends them is in `again`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepwell.cli.friendly import Trouble, friendly
-from stepwell.cli.target import AsJson, Stack, connect, registered
+from stepwell.cli import again
+from stepwell.cli.filters import Function, Status, Tag, Until
+from stepwell.cli.friendly import friendly
+from stepwell.cli.target import AsJson, Stack, connect
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,23 +24,23 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 
 def add_to(cli: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(help="Look at runs, follow, cancel and replay them.", no_args_is_help=True)
+    group = typer.Typer(help="Look at runs, follow, cancel, replay and fork them.", no_args_is_help=True)
     group.command("list")(list_)
     group.command()(show)
     group.command()(watch)
-    group.command()(cancel)
-    group.command()(replay)
+    again.add_to(group)
     cli.add_typer(group, name="runs")
 
 
 @friendly
 def list_(
-    function: Annotated[
-        str | None, typer.Option("--function", "-f", metavar="APP/FUNCTION", help="Only of this function.")
+    function: Function = None,
+    status: Status = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="How far back: 24h (unless there is a --tag), 7d, or ISO 8601.")
     ] = None,
-    status: Annotated[list[str] | None, typer.Option("--status", "-s", help="Only in this state; repeatable.")] = None,
-    since: Annotated[str, typer.Option("--since", help="How far back: 24h, 7d, or ISO 8601.")] = "24h",
-    until: Annotated[str | None, typer.Option("--until", help="Not newer than: 1h (ago), or ISO 8601.")] = None,
+    until: Until = None,
+    tag: Tag = None,
     event: Annotated[str | None, typer.Option("--event", metavar="ID", help="What this event has started.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
     stack: Stack = None,
@@ -50,39 +52,51 @@ def list_(
     from stepwell.cli.words import point_in_time, several
 
     now = datetime.now(UTC)
-    begin = point_in_time(since, now=now, option="--since")
+    back = since or ("24h" if tag is None else None)  # a tag is a key, not a time
+    begin = point_in_time(back, now=now, option="--since") if back else None
     end = point_in_time(until, now=now, option="--until") if until else None
     client = connect(stack)
     if event is not None:
         found = client.runs_of_event(event)
     else:
         # One more than is shown, to know whether there are more.
-        found = list(islice(client.runs(function=function, status=status, since=begin, until=end), limit + 1))
+        found = list(islice(client.runs(function=function, status=status, since=begin, until=end, tag=tag), limit + 1))
     shown = found[:limit]
     if as_json:
         print_json([run_shape(run) for run in shown])
         return
     console = out()
     if not shown:
-        hint(console, _nothing(function, status, since, event, bool(registered(client))))
+        hint(console, _nothing(function, status, back, tag, event, bool(client.functions())))
         return
     console.print(_table(shown, now, signs(console)))
     if len(found) > limit:
-        hint(console, f"There are more: --limit {limit * 5}, or narrow it down with --function and --status.")
+        hint(console, f"There are more: --limit {limit * 5}, or narrow it down with --function, --status and --tag.")
     else:
         hint(console, several(len(shown), "run"))
 
 
-def _nothing(function: str | None, status: list[str] | None, since: str, event: str | None, has_functions: bool) -> str:
+def _nothing(
+    function: str | None,
+    status: list[str] | None,
+    since: str | None,
+    tag: str | None,
+    event: str | None,
+    has_functions: bool,
+) -> str:
     if not has_functions:
-        return "No app is registered here, so nothing can run yet. A deployment of a StepwellApp registers its app."
+        return (
+            "No function is registered here, so nothing can run yet. A deployment of a StepwellApp registers its app."
+        )
     if event is not None:
         return (
             f"Event {event} has started nothing: either it matched no trigger (`stepwell functions` shows them), or it "
             "has not been handled yet."
         )
-    of = f" of {function}" if function else ""
+    of = (f" of {function}" if function else "") + (f" with the tag {tag}" if tag else "")
     state = f" {' or '.join(status)}" if status else ""
+    if since is None:
+        return f"No{state} runs{of}. `stepwell functions` shows which functions have tags."
     return (
         f"No{state} runs{of} since {since}. Look further back with --since 7d, or start one: "
         "stepwell send order/created '{...}'"
@@ -161,55 +175,3 @@ def watch(
 
     allowed = seconds(timeout, what="--timeout") if timeout else None
     follow(connect(stack), run, as_json=as_json, every=every, timeout=allowed)
-
-
-@friendly
-def cancel(
-    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="The ids of the runs.")],
-    stack: Stack = None,
-    as_json: AsJson = False,
-) -> None:
-    """Cancel runs: each stops before its next step. One that has ended stays as it is."""
-    from stepwell.cli.console import out, print_json, report, signs
-
-    client = connect(stack)
-    done = {each: client.cancel(each) for each in run}
-    if as_json:
-        print_json([{"run_id": each, "cancelled": cancelled} for each, cancelled in done.items()])
-        return
-    console = out()
-    for each, cancelled in done.items():
-        if cancelled:
-            report(console, signs(console).cancelled, "yellow", "cancelled", each)
-        else:
-            report(console, signs(console).dash, "dim", f"had already {client.run(each).status.value}:", each)
-
-
-@friendly
-def replay(
-    run: RunId,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the new run until it ends.")] = False,
-    stack: Stack = None,
-    as_json: AsJson = False,
-) -> None:
-    """Start a new run with the same event, on today's code. Nothing of the old one is reused."""
-    from stepwell.cli.console import hint, out, print_json, report, signs
-
-    client = connect(stack)
-    if client.run(run).parent_id is not None:
-        raise Trouble(
-            "not-replayable",
-            f"Run {run} belongs to a step of another run, {client.run(run).parent_id}: its result would reach nobody.",
-            "Replay that one.",
-        )
-    new = client.replay(run)
-    if watch:
-        from stepwell.cli.watching import follow
-
-        follow(client, new, as_json=as_json)
-    elif as_json:
-        print_json({"run_id": new, "replay_of": run})
-    else:
-        console = out()
-        report(console, signs(console).done, "green", "replaying", run, f"as {new}")
-        hint(console, f"  how it goes: stepwell runs watch {new}")

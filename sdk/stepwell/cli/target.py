@@ -11,7 +11,6 @@ from stepwell.cli.friendly import Trouble
 
 if TYPE_CHECKING:
     from stepwell.client import Client
-    from stepwell.store.apps import AppRecord
 
 Stack = Annotated[
     str | None,
@@ -40,9 +39,3 @@ def connect(stack: str | None) -> Client:
             "`stepwell demo` needs no account.",
         )
     return Client.from_env()
-
-
-def registered(client: Client) -> list[AppRecord]:
-    """The apps that are deployed, by id."""
-    apps = client._ports.store.apps.current()[0]
-    return [apps[app] for app in sorted(apps)]
