@@ -26,7 +26,7 @@ LARGE_EVENTS = "events/*"
 
 def app_partitions(app_id: str) -> tuple[str, ...]:
     """The partition keys an app's worker may touch, as patterns. ``.`` and ``#`` end the id: no longer one matches."""
-    return (f"RUN#{app_id}.*", f"WAIT#{app_id}#*", f"PATHS#{app_id}#*", f"GATE#{app_id}#*")
+    return (f"RUN#{app_id}.*", f"WAIT#{app_id}#*", f"PATHS#{app_id}#*", f"GATE#{app_id}#*", f"TAG#{app_id}#*")
 
 
 def of_consumer(storage: Storage, role: iam.Role, orchestrator_arn: str) -> None:
@@ -67,7 +67,7 @@ def of_registrar(storage: Storage, role: iam.Role) -> None:
 
 
 def of_worker(storage: Storage, role: iam.Role, app_id: str) -> None:
-    """A worker: runs user code, so it is held to its own app's runs, waits, gates and payloads."""
+    """A worker: runs user code, so it is held to its own app's runs, waits, gates, tags and payloads."""
     _allow(role, ITEMS, storage.table.table_arn, partitions=app_partitions(app_id))
     _allow(role, ["sqs:SendMessage"], storage.queue.queue_arn)
     reason = (
@@ -104,6 +104,25 @@ def to_send(storage: Storage, grantee: iam.IGrantable) -> None:
     principal.add_to_principal_policy(_statement(["s3:PutObject"], [storage.bucket.arn_for_objects(LARGE_EVENTS)]))
     if storage.key is not None:
         principal.add_to_principal_policy(_key_statement(storage, "sqs", "s3"))
+
+
+def to_operate(storage: Storage, grantee: iam.IGrantable) -> None:
+    """Whoever operates: all that a client does, for all apps. It reads the data of every run and changes runs."""
+    principal = grantee.grant_principal
+    reads = ["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"]
+    writes = ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"]
+    looks = ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage"]
+    for actions, resource in (
+        ([*reads, *writes], storage.table.table_arn),
+        (["dynamodb:Query"], storage.index_arn),
+        (["sqs:SendMessage"], storage.queue.queue_arn),
+        (looks, storage.dead_letters.queue_arn),
+        (OBJECTS, storage.bucket.arn_for_objects("*")),
+        (["cloudformation:DescribeStacks"], Stack.of(storage.table).stack_id),
+    ):
+        principal.add_to_principal_policy(_statement(actions, [resource]))
+    if storage.key is not None:
+        principal.add_to_principal_policy(_key_statement(storage, "dynamodb", "sqs", "s3"))
 
 
 def _allow(role: iam.Role, actions: Sequence[str], resource: str, *, partitions: Sequence[str] | None = None) -> None:

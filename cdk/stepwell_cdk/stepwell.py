@@ -194,6 +194,11 @@ class Stepwell(Construct):
         """Let ``grantee`` send events, of whichever app, and nothing else."""
         access.to_send(self.storage, grantee)
 
+    def grant_operate(self, grantee: iam.IGrantable) -> None:
+        """Let ``grantee`` do all that a client and the ``stepwell`` command do: send, list, cancel, replay, fork, answer
+        callbacks, redrive dead letters. It can read the data of all runs of all apps."""
+        access.to_operate(self.storage, grantee)
+
     def add_event_rule(
         self,
         id: str,

@@ -64,7 +64,7 @@ def cut_clip(clip: Clip) -> ClipRecord:
 # ---- functions -------------------------------------------------------------------------------------------------------
 
 
-@app.function(on=IdentifyClips)
+@app.function(on=IdentifyClips, tags={"video": "event.data.video_id"})
 def identify_clips(ctx: Context[IdentifyClips]) -> dict[str, int]:
     request = ctx.event.data
 
@@ -78,7 +78,7 @@ def identify_clips(ctx: Context[IdentifyClips]) -> dict[str, int]:
     return {"clips": len(clips)}
 
 
-@app.function(on=ProcessClips)
+@app.function(on=ProcessClips, tags={"video": "event.data.video_id"})
 def process_clips(ctx: Context[ProcessClips]) -> dict[str, list[str]]:
     request = ctx.event.data
     clips = request.clips

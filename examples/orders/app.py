@@ -61,7 +61,7 @@ def open_trial(user_id: str, ends: datetime) -> None:
 # ---- functions: the story, told in order -----------------------------------------------------------------------------
 
 
-@app.function(on=OrderCreated)
+@app.function(on=OrderCreated, tags={"order": "event.data.order_id"})
 def process_order(ctx: Context[OrderCreated]) -> dict[str, str]:
     order = ctx.event.data
 

@@ -33,7 +33,7 @@ def push_batch(version: str, first: int, size: int) -> int:
     return price_api.update(prices, idempotency_key=idempotency_key())
 
 
-@app.function(on=PriceListPublished)
+@app.function(on=PriceListPublished, tags={"version": "event.data.version"})
 def sync_prices(ctx: Context[PriceListPublished]) -> dict[str, int]:
     published = ctx.event.data
     batches = ceil(published.skus / BATCH_SIZE)

@@ -118,7 +118,7 @@ def report_failure(ctx: Context[Failure]) -> None:
     ctx.step.run(notify, "A recording could not be transcribed", f"{recording}: {failure.error.message}")
 
 
-@app.function(on=TranscriptionRequest, on_failure=report_failure)
+@app.function(on=TranscriptionRequest, on_failure=report_failure, tags={"sermon": "event.data.sermon_id"})
 def transcribe_sermon(ctx: Context[TranscriptionRequest]) -> dict[str, object]:
     request = ctx.event.data
     sermon_id = request.sermon_id

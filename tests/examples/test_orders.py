@@ -55,6 +55,28 @@ def test_an_order_is_charged_packed_confirmed_and_followed_until_it_ships(local:
     assert [charge.amount for charge in fakes.payments.ledger] == [4200]
 
 
+def test_an_order_is_found_by_its_number_and_says_what_it_waits_for(local: LocalStepwell) -> None:
+    event_id = local.send(ORDER)
+    local.send(ORDER.model_copy(update={"order_id": "o-7"}))
+    local.run_until_idle()
+    local.send(OrderShipped(order_id="o-7", tracking="TRACK-7"))
+    local.run_until_idle()
+    [run] = local.client.runs(tag="order=o-1")
+    assert run.id == run_of(local, event_id).id
+    told = local.client.why_waiting(run.id)
+    assert told.startswith("waiting for order/shipped where data.order_id = o-1 until ")
+    assert told.endswith("; 1 near miss: other order_id")
+
+
+def test_an_order_is_forked_after_its_charge_and_nobody_pays_twice(local: LocalStepwell) -> None:
+    event_id = local.send(ORDER)
+    local.run_until_idle()
+    fork = local.client.fork(run_of(local, event_id).id, "create_fulfillment")
+    local.run_until_idle()
+    assert local.client.run(fork).steps["charge_card"].result["id"] == "ch_1"
+    assert (fakes.payments.requests, len(fakes.payments.ledger)) == (1, 1)
+
+
 def test_an_order_that_does_not_ship_within_a_week_is_reported_late(local: LocalStepwell) -> None:
     event_id = local.send(ORDER)
     local.advance("6d")

@@ -75,6 +75,29 @@ def test_an_outage_longer_than_the_retries_fails_the_sync_and_pushes_nothing_pas
     assert len(fakes.price_api.prices) == 14 * 50
 
 
+def test_a_sync_that_failed_is_forked_at_batch_15_and_pushes_nothing_before_it_again(local: LocalStepwell) -> None:
+    fakes.price_api.break_at(request=15, lasts=timedelta(hours=8))
+    event_id = local.send(SMALL)
+    local.advance("9h")
+    failed = run_of(local, event_id)
+    assert failed.status == RunStatus.FAILED
+
+    fork = local.client.fork(failed.id, "batch-15")
+    assert local.client.result(fork) == {"skus": 3_000, "batches": 60, "changed": 3_000}
+    assert requests_by_batch() == Counter(dict.fromkeys(range(1, 61), 1) | {15: 10})
+    assert {run.status for run in local.client.runs(tag="version=2026-11-22")} == {"failed", "completed"}
+
+
+def test_a_batch_that_was_pushed_by_hand_is_left_out(local: LocalStepwell) -> None:
+    fakes.price_api.break_at(request=15, lasts=timedelta(hours=8))
+    event_id = local.send(SMALL)
+    local.advance("9h")
+    failed = run_of(local, event_id)
+    fork = local.client.fork(failed.id, "batch-15", result=50)
+    assert local.client.result(fork)["changed"] == 3_000
+    assert requests_by_batch()[15] == 9, "the attempts of the run that failed"
+
+
 def test_a_worker_that_dies_in_the_middle_counts_no_change_twice_and_misses_none(local: LocalStepwell) -> None:
     local.crash_after("batch-30")
     event_id = local.send(SMALL)

@@ -70,7 +70,7 @@ def clean_up(ctx: Context[Failure]) -> str:
     return ctx.step.run("clean-up", lambda: "done")
 
 
-@shop.function(on=Order)
+@shop.function(on=Order, tags={"order": "event.data.id"})
 def fulfil(ctx: Context[Order]) -> dict[str, object]:
     order = ctx.event.data.id
     ctx.step.run("small", lambda: 1)
@@ -224,6 +224,9 @@ def _named(service: str, operation: str, params: Mapping[str, Any]) -> Iterator[
     elif service == "sqs":
         # IAM knows no batch actions: they are allowed by the single ones.
         yield f"sqs:{operation.removesuffix('Batch')}", params["QueueUrl"], ""
+    elif (service, operation) == ("s3", "CopyObject"):
+        yield "s3:GetObject", BUCKET, params["CopySource"].partition("/")[2]  # botocore has made it bucket/key
+        yield "s3:PutObject", BUCKET, params["Key"]
     elif service == "s3":
         yield f"s3:{operation}", BUCKET, params["Key"]
     elif service == "lambda":
@@ -248,6 +251,10 @@ def _items(operation: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str
         for asked in params["RequestItems"].values():
             for key in asked["Keys"]:
                 yield "dynamodb:BatchGetItem", TABLE, key["pk"]["S"]
+    elif operation == "BatchWriteItem":
+        for requests in params["RequestItems"].values():
+            for request in requests:
+                yield "dynamodb:BatchWriteItem", TABLE, request["PutRequest"]["Item"]["pk"]["S"]
     elif operation == "Query":
         key = params["ExpressionAttributeValues"][":p"]["S"]
         yield "dynamodb:Query", INDEX if "IndexName" in params else TABLE, key

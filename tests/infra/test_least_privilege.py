@@ -172,7 +172,9 @@ class TestFences:
             "APP",
             "EVENT#e-1",
             "EVENTS#2026-11-22#0",
-            "TAG#shop#order=1",
+            "TAG#shopping#order=1",
+            "TAG#crm#order=1",
+            "AGAIN#shop#1",
             "",
         ],
     )

@@ -107,7 +107,7 @@ def test_result_raises_what_became_of_a_run_that_did_not_complete(shop: Stepwell
         local.client.result(failed)
     assert (caught.value.run_id, caught.value.error.type) == (failed, "ValueError")
     asleep = local.client.invoke("shop/fn", {"sleep": "3d"})
-    with pytest.raises(TimeoutError, match="has not ended within"):
+    with pytest.raises(TimeoutError, match="has not ended within 60 s"):
         local.client.result(asleep, timeout=60)
     assert local.client.cancel(asleep)
     with pytest.raises(RunCancelled):

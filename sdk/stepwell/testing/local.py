@@ -338,7 +338,10 @@ class DrivingClient(Client):
                 self._world.advance(deadline - self._world.clock.now())
                 break
             self._world.step()
-        return super().result(run, timeout=0)
+        try:
+            return super().result(run, timeout=0)
+        except TimeoutError:
+            raise TimeoutError(f"Run {run} has not ended within {allowed:g} s.") from None
 
 
 def _has_ended(world: World, run_id: str) -> bool:
