@@ -1,0 +1,82 @@
+"""A billing function that has a bug, and how its runs are found and started again: docs/again.md."""
+
+# ruff: noqa: T201
+
+from datetime import timedelta
+
+from stepwell import Context, EventModel, Run, Stepwell, step
+
+app = Stepwell("billing")
+rates: dict[str, int] = {"de": 19}
+
+
+@step
+def charge(order_id: str, amount: int) -> str:
+    return f"ch-{order_id}-{amount}"
+
+
+@step(retries=0)
+def tax(country: str) -> int:
+    return rates[country]  # there are countries nobody has thought of
+
+
+# [tags]
+class InvoiceWanted(EventModel, name="invoice/wanted"):
+    order_id: str
+    amount: int
+    country: str
+
+
+@app.function(on=InvoiceWanted, tags={"order": "event.data.order_id", "abroad": "event.data.country != 'de'"})
+def make_invoice(ctx: Context[InvoiceWanted]) -> dict[str, str | int | bool]:
+    wanted = ctx.event.data
+    charged = ctx.step.run(charge, wanted.order_id, wanted.amount)
+    rate = ctx.step.run(tax, wanted.country)
+    accepted = ctx.step.wait_for_event(
+        "accepted", event="invoice/accepted", match={"data.order_id": wanted.order_id}, timeout=timedelta(days=30)
+    )
+    return {"charge": charged, "rate": rate, "accepted": accepted is not None}
+
+
+# [end]
+
+
+def find(order_id: str) -> list[Run]:
+    client = app.client
+    # [find]
+    runs = list(client.runs(tag=f"order={order_id}"))  # newest first; one query
+    abroad = client.count(tag="abroad=true", status=["failed", "cancelled"])
+    late = client.runs(function="billing/make-invoice", status="suspended", limit=100)
+    for run in late:
+        print(run.id, client.why_waiting(run.id))
+    # [end]
+    return runs[:abroad]
+
+
+def fork(run_id: str) -> list[str]:
+    client = app.client
+    # [fork]
+    mended = client.fork(run_id, "tax")  # today's code; the charge is kept
+    by_hand = client.fork(run_id, "tax", result=20)  # the step counts as completed with that
+    moved = client.fork(run_id, "tax", input={"order_id": "o-1", "amount": 5, "country": "de"})
+    # [end]
+    return [mended, by_hand, moved]
+
+
+def again() -> int:
+    client = app.client
+    # [bulk]
+    failed = client.count(function="billing/make-invoice", status="failed")
+    started = client.replay_all(function="billing/make-invoice", status="failed", operation="tax abroad")
+    print(f"{started} of {failed} replayed")
+    # [end]
+    return started
+
+
+def stop() -> int:
+    client = app.client
+    # [stop]
+    stopped = client.cancel_all(tag="abroad=true")
+    print(f"{stopped} cancelled")
+    # [end]
+    return stopped
