@@ -62,8 +62,11 @@ class Finder:
     def runs(self, filters: Filters) -> Iterator[RunState]:
         """The runs that are meant, newest first, each as it is when it is given out.
 
-        Raises InvalidOption and UnknownFunction for filters that make no sense.
+        Raises InvalidOption and UnknownFunction for filters that make no sense, TypeError for one there is not.
         """
+        unknown = sorted(set(filters) - set(Filters.__annotations__))
+        if unknown:  # taken for no filter at all, a slip of the pen would cancel everything
+            raise TypeError(f"There is no filter {', '.join(unknown)}; there are {', '.join(Filters.__annotations__)}.")
         given = filters.get("status")
         several = [given] if isinstance(given, str) else given
         statuses = list(RunStatus) if several is None else [status_of(each) for each in several]

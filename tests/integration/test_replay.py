@@ -202,6 +202,16 @@ def test_an_operation_needs_a_name(shop: Stepwell, deploy: Deploy) -> None:
         deploy(shop).client.replay_all(operation="")
 
 
+def test_a_misspelt_filter_is_no_filter_for_everything(app: Stepwell, deploy: Deploy) -> None:
+    app.function(on="go", id="fn")(lambda ctx: ctx.step.sleep("rest", "1d"))
+    local = deploy(app)
+    play(local)
+    for act in (local.client.cancel_all, local.client.replay_all, local.client.count, local.client.runs):
+        with pytest.raises(TypeError, match="no filter functoin; there are function, status"):
+            act(functoin="shop/other")
+    assert local.client.count(status="suspended") == 1
+
+
 def test_all_live_runs_of_a_filter_are_cancelled_and_counted(app: Stepwell, deploy: Deploy) -> None:
     app.function(on="go", id="fn")(lambda ctx: ctx.step.sleep("rest", "1d"))
     app.function(on="go", id="quick")(lambda ctx: None)

@@ -162,6 +162,18 @@ def lasts(local: LocalStepwell) -> int:
     return int(last.plain()["ttl"])
 
 
+def test_a_duplicate_of_its_event_does_not_shorten_the_tag_of_a_run_that_rests_for_long(
+    app: Stepwell, deploy: Deploy
+) -> None:
+    app.function(on="go", id="fn", tags={"order": "event.data.order"})(lambda ctx: ctx.step.sleep("rest", "300d"))
+    local = deploy(app)
+    for _ in range(2):
+        local.send("go", {"order": "o-1"}, id="mine")
+        local.advance("10d")
+    assert local.client.count(tag="order=o-1") == 1
+    assert lasts(local) > local.now().timestamp() + 300 * 86_400
+
+
 def test_a_run_that_is_to_begin_much_later_is_found_until_then(app: Stepwell, deploy: Deploy) -> None:
     app.function(on="go", id="fn", tags={"order": "event.data.order"})(lambda ctx: 1)
     local = deploy(app)

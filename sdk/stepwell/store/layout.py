@@ -53,9 +53,9 @@ addition without a condition) and gets its ttl, some hours past its window, with
 counter that is gone.
 
 **Tags.** A run's tags are filed before the run itself, so there is no run that its tags do not lead to; a tag without a
-run is passed over. Filing is unconditional: a redelivery writes the same again. The ttl of a tag covers the month of the
-run's life it was filed in, the next month and the retention; a run that comes to rest until a later month of its life
-files its tags again first (`engine/tagging`).
+run is passed over. The ttl of a tag covers the month of the run's life it was filed in, the next month and the retention;
+a run that comes to rest until a later month of its life files its tags again first (`engine/tagging`). Filing again only
+ever prolongs (LONGER): a duplicate of its event, which knows nothing of the run's rest, must not cut it short.
 
 **Forks.** A fork's kept checkpoints are written before its run item, under an id nobody knows yet. Cut off in between,
 they start nothing and expire. They have no shape (a step is found by its key and kind, whatever its arguments are now)
@@ -99,6 +99,7 @@ so every loser first looks whether the winner is itself.
                     time-out stands, whenever somebody looks.
     UNBEATEN        the callback is open and no heartbeat has come since the holder looked.
     SEEN_DUE        due_at is what the sweeper saw: of two sweepers one moves it. (Of a run, a schedule or a gate.)
+    LONGER          the tag is not filed, or would expire earlier.
 
 Gates
 -----
@@ -176,6 +177,7 @@ IN_LINE = "#line = :line"
 NOT_IN_LINE = "attribute_not_exists(#line)"
 EXISTS = "attribute_exists(pk)"
 EMPTY_LINE = "#due_sk = :seen_due AND (attribute_not_exists(#waiting) OR #waiting <= :none)"
+LONGER = "attribute_not_exists(pk) OR #ttl < :ttl"
 
 STATUS_VALUES: dict[str, str] = {
     **{f":{status.value}": status.value for status in RunStatus},

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from stepwell.ids import ulid_of
 from stepwell.store import layout
-from stepwell.store.table import Table
+from stepwell.store.table import Lost, Table
 
 
 class Tags:
@@ -16,9 +17,12 @@ class Tags:
         self._table = table
 
     def file(self, app: str, run: str, tags: Mapping[str, str], *, ttl: int) -> None:
-        """File a run under each of its tags: a write unit a tag. Unconditional, so repeating it is harmless."""
+        """File a run under each of its tags until `ttl` (epoch seconds): a write unit a tag. LONGER: filing it again for
+        less changes nothing."""
         for name, value in tags.items():
-            self._table.put({"pk": layout.tag_pk(app, name, value), "sk": run, "ttl": ttl})
+            item = {"pk": layout.tag_pk(app, name, value), "sk": run, "ttl": ttl}
+            with suppress(Lost):
+                self._table.put(item, if_=layout.LONGER, values={":ttl": ttl})
 
     def find(self, app: str, name: str, value: str, *, since: int, until: int) -> Iterator[str]:
         """The runs filed under a tag that were created from `since` to `until` (milliseconds), newest first: one paged
