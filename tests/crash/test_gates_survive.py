@@ -15,4 +15,4 @@ CHOSEN = FLOW_SCENARIOS
 
 @pytest.mark.parametrize("make", CHOSEN, ids=[make.__name__ for make in CHOSEN])
 def test_they_survive_every_fault_at_every_call(make: Callable[[], Scenario], record_property: Record) -> None:
-    sweep(make, record_property)
+    sweep(make, record_property, FLOW_SCENARIOS)

@@ -1,0 +1,112 @@
+"""Programs that end before their time, and whose ends are heard of, to be crashed at every point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from stepwell import CancelOn, Context, Run, RunStatus, Stepwell, Timeouts
+from stepwell.testing import LocalStepwell
+from tests.crash.scenarios import Scenario, double
+
+
+def called_off() -> Scenario:
+    """The cancelling event races with the start, with a wait and with a step; one for another order was there before."""
+    app = Stepwell("stop")
+
+    @app.function(
+        on="go", id="main", cancel_on=[CancelOn("stop", match={"data.order": "event.data.order"}, timeout="3d")]
+    )
+    def main(ctx: Context[Any]) -> str:
+        ctx.step.run(double, 1)
+        ctx.step.sleep("rest", "2d")
+        return "went on"
+
+    other: list[str] = []
+
+    def play(local: LocalStepwell, _: str) -> None:
+        local.client.send("stop", {"order": "o-2"})
+        local.advance("1s")
+        other.append(local.client.send("go", {"order": "o-2"}))
+        local.client.send("stop", {"order": "o-1"})
+
+    def check(run: Run) -> None:
+        assert run.status is RunStatus.CANCELLED, f"{run!r}, steps {dict(run.steps)}"
+        assert str(run.reason).startswith("cancelled by stop evt_"), run.reason
+
+    def play_and_look(local: LocalStepwell, event_id: str) -> None:
+        play(local, event_id)
+        local.advance("3d")
+        spared = local.run(other.pop())
+        assert spared is not None
+        assert spared.result == "went on", f"{spared!r}"
+
+    return Scenario("an event that cancels", app, check, play=play_and_look)
+
+
+def limited() -> Scenario:
+    """It rests beyond its time, and so does the child it waits for."""
+    app = Stepwell("limit")
+
+    @app.function(on="never", id="child")
+    def child(ctx: Context[Any]) -> None:
+        ctx.step.sleep("for ever", timedelta(days=30))
+
+    @app.function(on="go", id="main", timeouts=Timeouts(start="1d", finish="20m"))
+    def main(ctx: Context[Any]) -> None:
+        ctx.step.run(double, 1)
+        ctx.step.invoke(child)
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        local.advance("30m")
+        for _ in range(20):
+            if all(run.status.is_terminal for run in local.client.runs()):
+                break
+            local.advance("5m")
+        assert {run.status for run in local.client.runs()} == {RunStatus.CANCELLED}
+
+    def check(run: Run) -> None:
+        assert (run.status, run.reason) == (RunStatus.CANCELLED, "not finished within 20m")
+        assert run.started_at is not None
+        assert run.ended_at is not None
+        late = run.ended_at - run.started_at - timedelta(minutes=20)
+        assert timedelta(0) <= late <= timedelta(minutes=3), late
+
+    return Scenario("out of time", app, check, play=play)
+
+
+def heard() -> Scenario:
+    """One function fails, starts another on its way that completes, and each end is heard of once."""
+    app, ops = Stepwell("work"), Stepwell("ops")
+
+    @app.function(on="never", id="other")
+    def other(ctx: Context[Any]) -> int:
+        return ctx.step.run(double, 2)
+
+    @app.function(on="go", id="main", retries=0)
+    def main(ctx: Context[Any]) -> None:
+        ctx.step.invoke(other, detached=True)
+        raise ValueError("no luck")
+
+    @ops.function(on="stepwell/run.*", id="listen")
+    def listen(ctx: Context[Any]) -> str:
+        return f"{ctx.event.data['function']} {ctx.event.data['status']}"
+
+    def play(local: LocalStepwell, _: str) -> None:
+        for _ in range(20):
+            local.advance("5m")
+            told = sorted(run.result for run in local.client.runs(function="ops/listen", status="completed"))
+            if len(told) == 2:
+                break
+        local.advance("1h")
+        told = sorted(run.result for run in local.client.runs(function="ops/listen"))
+        assert told == ["main failed", "other completed"], told
+
+    def check(run: Run) -> None:
+        assert run.status is RunStatus.FAILED, f"{run!r}"
+
+    return Scenario("ends that are heard of", app, check, play=play, apps=[ops])
+
+
+EARLY_ENDS: list[Callable[[], Scenario]] = [called_off, limited, heard]
