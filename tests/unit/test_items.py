@@ -56,6 +56,11 @@ RUNS = st.builds(
     tags=st.dictionaries(NAME, NAME, max_size=2),
     replay_of=st.none() | NAME,
     on_failure=st.booleans(),
+    start_within=st.none() | MS,
+    finish_within=st.none() | MS,
+    guards=st.lists(NAME, max_size=2).map(tuple),
+    announces=st.lists(st.sampled_from(["completed", "failed"]), unique=True).map(tuple),
+    quiet=st.booleans(),
 )
 
 STEPS = st.builds(
