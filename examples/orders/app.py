@@ -1,8 +1,9 @@
 """A web shop: an order is charged, packed, confirmed and followed until it ships; a sign-up starts three functions."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from stepwell import Context, EventModel, Stepwell, idempotency_key, step
+from stepwell import CancelOn, Context, EventModel, Stepwell, Trigger, idempotency_key, step
 
 from .fakes import Charge, crm, mail, payments, trials, warehouse
 
@@ -24,6 +25,10 @@ class OrderShipped(EventModel, name="order/shipped"):
     tracking: str
 
 
+class OrderCancelled(EventModel, name="order/cancelled"):
+    order_id: str
+
+
 class UserSignedUp(EventModel, name="user/signed-up"):
     user_id: str
     email: str
@@ -41,6 +46,11 @@ def charge_card(order_id: str, amount: int, card: str) -> Charge:
 @step
 def create_fulfillment(order_id: str, charge_id: str) -> str:
     return warehouse.pack(order_id, charge_id)
+
+
+@step(retries=5)
+def refund(order_id: str) -> int:
+    return payments.refund(order_id)
 
 
 @step
@@ -61,7 +71,11 @@ def open_trial(user_id: str, ends: datetime) -> None:
 # ---- functions: the story, told in order -----------------------------------------------------------------------------
 
 
-@app.function(on=OrderCreated, tags={"order": "event.data.order_id"})
+@app.function(
+    on=OrderCreated,
+    tags={"order": "event.data.order_id"},
+    cancel_on=CancelOn(OrderCancelled, match={"data.order_id": "event.data.order_id"}),
+)
 def process_order(ctx: Context[OrderCreated]) -> dict[str, str]:
     order = ctx.event.data
 
@@ -82,6 +96,16 @@ def process_order(ctx: Context[OrderCreated]) -> dict[str, str]:
 
     ctx.step.run("shipped-mail", send_mail, order.email, "order-shipped", shipped.data.tracking)
     return {"status": "shipped", "charge": charge.id, "parcel": parcel, "tracking": shipped.data.tracking}
+
+
+@app.function(on=Trigger("stepwell/run.cancelled", where="event.data.function == 'process-order'"))
+def undo_order(ctx: Context[dict[str, Any]]) -> int:
+    order = OrderCreated.model_validate(ctx.event.data["event"]["data"])
+
+    ctx.step.sleep("a-step-may-still-be-running", "1m")  # charge_card takes 30 s at most
+    cents = ctx.step.run(refund, order.order_id)
+    ctx.step.run("cancelled-mail", send_mail, order.email, "order-cancelled", order.order_id)
+    return cents
 
 
 @app.function(on=UserSignedUp)

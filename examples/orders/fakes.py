@@ -63,6 +63,7 @@ class Payments(Service):
     def reset(self) -> None:
         super().reset()
         self.ledger: list[Charge] = []  # money that was really taken, in order
+        self.refunds: dict[str, int] = {}  # cents given back, by charge id
         self._answers: dict[str, Charge] = {}  # by idempotency key
         self._losing = 0
 
@@ -91,6 +92,14 @@ class Payments(Service):
                 self._losing -= 1
                 raise ConnectionLost("connection reset by the card processor")
             return charge
+
+    def refund(self, order_id: str) -> int:
+        """Give back what was taken for an order, each charge once; the cents given back for it in all."""
+        with self._lock:
+            self._receive()
+            charges = [charge for charge in self.ledger if charge.order_id == order_id]
+            self.refunds |= {charge.id: charge.amount for charge in charges}
+            return sum(charge.amount for charge in charges)
 
 
 class Warehouse(Service):

@@ -9,7 +9,7 @@ import pytest
 from stepwell import Run, RunStatus
 from stepwell.testing import FaultKind, LocalStepwell, crash_sweep
 from stepwell_examples.orders import demo, fakes
-from stepwell_examples.orders.app import OrderCreated, OrderShipped, UserSignedUp, app
+from stepwell_examples.orders.app import OrderCancelled, OrderCreated, OrderShipped, UserSignedUp, app
 
 ADA = "ada@example.com"
 ORDER = OrderCreated(order_id="o-1", amount=4200, card="tok_visa", email=ADA)
@@ -146,6 +146,34 @@ def test_a_replay_of_an_order_does_not_charge_again(local: LocalStepwell) -> Non
     assert local.client.run(replay).status == RunStatus.COMPLETED
     assert fakes.payments.requests == 2
     assert len(fakes.payments.ledger) == 1
+
+
+def test_an_order_that_is_called_off_stops_where_it_stands_and_the_money_goes_back(local: LocalStepwell) -> None:
+    event_id, other = local.send(ORDER), local.send(ORDER.model_copy(update={"order_id": "o-2"}))
+    local.advance("2d")
+    cancelled = local.send(OrderCancelled(order_id="o-1"))
+    local.advance("8d")
+    run = run_of(local, event_id)
+    assert (run.status, run.reason) == (RunStatus.CANCELLED, f"cancelled by order/cancelled {cancelled}")
+    assert fakes.payments.refunds == {"ch_1": 4200}
+    assert sorted(fakes.mail.templates(to=ADA)) == [
+        "order-cancelled",
+        "order-confirmed",
+        "order-confirmed",
+        "order-delayed",
+    ]
+    assert run_of(local, other).status == RunStatus.COMPLETED
+
+
+def test_called_off_before_it_was_charged_it_never_is(local: LocalStepwell) -> None:
+    fakes.payments.fail_next(3)
+    event_id = local.send(ORDER)
+    local.run_until_idle()
+    local.send(OrderCancelled(order_id="o-1"))
+    local.advance("1h")
+    assert run_of(local, event_id).status == RunStatus.CANCELLED
+    assert (fakes.payments.ledger, fakes.payments.refunds) == ([], {})
+    assert fakes.mail.templates(to=ADA) == ["order-cancelled"]
 
 
 @pytest.mark.slow
