@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from stepwell import Client, Context, NonRetriableError, Stepwell, step
+from stepwell import CancelOn, Client, Context, NonRetriableError, Stepwell, step
 from stepwell.cli import watching
 from stepwell.cli.root import cli
 from stepwell.testing import LocalStepwell
@@ -28,7 +28,7 @@ def decline(order: str) -> None:
     raise NonRetriableError(f"{order} is [declined]")
 
 
-@app.function(on="order/created")
+@app.function(on="order/created", cancel_on=CancelOn("order/cancelled", match={"data.order": "event.data.order"}))
 def process_order(ctx: Context[Any]) -> dict[str, str]:
     order = ctx.event.data["order"]
     ctx.progress(1, 2, "charging")
@@ -173,6 +173,16 @@ def test_runs_are_found_by_state_and_function(local: LocalStepwell) -> None:
     assert len(from_json("runs", "list", "--function", "shop/process-order")) == 2
     assert len(from_json("runs", "list", "--limit", "1")) == 1
     assert "There are more" in stepwell("runs", "list", "--limit", "1")
+
+
+def test_a_cancelled_run_says_why(local: LocalStepwell) -> None:
+    run = an_order(local)
+    stepwell("send", "order/cancelled", '{"order": "o-1"}', "--id", "a-rather-long-id-of-the-event-that-did-it")
+    settle(local)
+    why = "cancelled by order/cancelled a-rather-long-id-of-the-event-that-did-it"
+    assert why in stepwell("runs", "show", run)
+    assert why[:40] in stepwell("runs", "list")
+    assert from_json("runs", "show", run)["reason"] == why
 
 
 def test_empty_lists_say_what_to_do_next(local: LocalStepwell) -> None:

@@ -48,6 +48,8 @@ def portrait(run: Run, console: Console, *, now: datetime, traceback: bool = Fal
     parts += [lines[0], facts, data, *lines[1:]]
     if waiting := why_waiting(run, now):
         parts.append(Text(f"  {waiting}", style="blue"))
+    if run.reason and run.status.is_terminal:
+        parts.append(Text(f"  {run.status.value}: {run.reason}", style="yellow"))
     if run.status is RunStatus.COMPLETED and run.result is not None:
         text = json.dumps(run.result, indent=2, ensure_ascii=False)
         short = "\n" not in text or len(preview(run.result, 10_000)) < console.width - 12
