@@ -12,6 +12,7 @@ from stepwell import (
     Batch,
     Concurrency,
     Context,
+    Cron,
     Debounce,
     EventModel,
     RateLimit,
@@ -444,6 +445,22 @@ def test_what_waits_for_a_paused_function_can_be_cancelled(app: Stepwell, deploy
     local.client.resume("shop/fn")
     local.run_until_idle()
     assert statuses(local) == {CANCELLED: 1, COMPLETED: 1}
+
+
+def test_of_a_paused_schedule_only_the_last_tick_runs(app: Stepwell, deploy: Deploy) -> None:
+    @app.function(on=Cron("0 * * * *"))
+    def fn(ctx: Context[Any]) -> str:
+        return str(ctx.event.data["scheduled_at"])[11:16]
+
+    local = deploy(app)
+    local.client.pause("shop/fn")
+    local.advance("3h30m")
+    assert statuses(local) == {SKIPPED: 2, SCHEDULED: 1}
+    local.client.resume("shop/fn")
+    local.run_until_idle()
+    assert [run.result for run in runs(local, status="completed")] == ["03:00"]
+    local.advance("1h")
+    assert sorted(run.result for run in runs(local, status="completed")) == ["03:00", "04:00"]
 
 
 # ---- what makes no sense

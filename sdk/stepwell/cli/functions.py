@@ -10,7 +10,7 @@ import typer
 from stepwell.cli.friendly import friendly
 from stepwell.cli.target import AsJson, Stack, connect
 
-EXPLAINED = frozenset({"id", "name", "triggers", "retries", "compute"})
+EXPLAINED = frozenset({"id", "name", "triggers", "retries", "compute", "flow"})
 """Entries of a function in the manifest that have a column; the others are options, listed by name."""
 
 
@@ -92,7 +92,7 @@ def trigger_words(trigger: Mapping[str, Any], now: int) -> str:
 def option_words(entry: Mapping[str, Any]) -> str:
     """What is set beyond the defaults."""
     words = [] if entry.get("compute", "default") == "default" else [f"compute {entry['compute']}"]
-    for name, value in entry.items():
+    for name, value in {**entry, **entry.get("flow", {})}.items():
         if name in EXPLAINED or value in (None, False, [], {}):
             continue
         label = name.replace("_", " ")

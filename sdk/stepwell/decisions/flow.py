@@ -12,11 +12,12 @@ Whatever they remember is written in one transaction with the run, so it is coun
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stepwell.codec import JSON, canonical
 from stepwell.durations import spoken
+from stepwell.events import CRON_TICK
 from stepwell.expressions import expression
 from stepwell.ids import digest
 from stepwell.records import RunState, RunStatus
@@ -108,6 +109,9 @@ def resolve(app: str, entry: Mapping[str, Any], scope: Mapping[str, JSON], *, tr
         if kind == "idempotency" and not known:
             continue  # without a key there is nothing to be the same as
         buckets.append(Bucket(kind, _gate(app, function, kind, policy.get("key"), value), policy, canonical(value)))
+    if entry.get("paused") and scope.get("name") == CRON_TICK:
+        schedule = [scope["data"].get(name) for name in ("cron", "tz")]
+        buckets.append(Bucket("last_tick", _gate(app, function, "tick", None, schedule), {}, ""))
     return Flow(slots, tuple(buckets), _priority(options.get("priority"), scope))
 
 
@@ -176,7 +180,7 @@ def mentioned(flow: Flow, memories: Mapping[str, Memory]) -> set[str]:
     return {
         memories[bucket.gate]["run"]
         for bucket in flow.buckets
-        if bucket.kind in ("singleton", "debounce", "batch") and memories.get(bucket.gate, {}).get("run")
+        if bucket.kind in ("singleton", "debounce", "batch", "last_tick") and memories.get(bucket.gate, {}).get("run")
     }
 
 
@@ -221,6 +225,11 @@ def admit(
             verdict = debounced(bucket, memory, runs, run=run, now=now, received=received)
         elif bucket.kind == "batch":
             verdict = batched(bucket, memory, runs, run=run, now=now)
+        elif bucket.kind == "last_tick":
+            earlier = runs.get(memory.get("run", ""))
+            if earlier is not None and earlier.status is RunStatus.SCHEDULED and not earlier.epoch:
+                verdict = replace(verdict, replaces=earlier.id)
+            remembers.append((bucket.gate, {"run": run}, now + 365 * 86_400_000))
         elif bucket.kind == "throttle":
             starts, tat = throttled(memory.get("tat"), bucket.policy, max(now, not_before))
             remembers.append((bucket.gate, {"tat": tat}, tat))

@@ -110,7 +110,8 @@ def _write(
             written = replace(written, joins=(verdict.joins, verdict.place), event=packed, completes=full)
         return made, replace(written, ttl=None if made.owes else expiry(ports, now))
     if verdict.replaces is not None:
-        reason = f"debounce: run {run.id} has a later event"
+        ticks = any(bucket.kind == "last_tick" for bucket in flow.buckets)
+        reason = f"paused: run {run.id} has a later tick" if ticks else f"debounce: run {run.id} has a later event"
         other = others[verdict.replaces]
         fields = {**ended(ports, other, RunStatus.SKIPPED, followers(other, RunStatus.SKIPPED)), "reason": reason}
         written = replace(written, skips=(verdict.replaces, {**fields, "line": None}))
