@@ -451,7 +451,7 @@ def test_a_fork_that_is_cut_off_starts_nothing_and_can_be_repeated(
     first = play(local)
     allowed = [cut]
     table = local.client._ports.store.table
-    client = table._client()
+    client = table.client()
 
     def counted(call: Any) -> Any:
         def made(*args: Any, **kwargs: Any) -> Any:

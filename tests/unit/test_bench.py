@@ -227,7 +227,7 @@ class TestColdStart:
     @pytest.mark.parametrize(
         ("handler", "packages", "modules"),
         [
-            ("consumer", {"stepwell", "stepwell_lambdas", "ulid", "typing_extensions"}, 40),
+            ("consumer", {"stepwell", "stepwell_lambdas", "ulid", "typing_extensions"}, 50),
             ("orchestrator", {"stepwell", "stepwell_lambdas", "ulid", "typing_extensions"}, 75),
         ],
     )

@@ -42,7 +42,7 @@ def test_every_group_is_in_the_help() -> None:
     assert status == 0
     for command in ("demo", "send", "invoke", "runs", "events", "functions", "keys", "dlq", "doctor", "cost"):
         assert f" {command} " in out
-    assert len(GROUPS) == 9
+    assert len(GROUPS) == 10
 
 
 def test_the_version_is_that_of_the_package() -> None:
