@@ -14,7 +14,19 @@ from typing import Any
 
 import boto3
 
-from stepwell import Callback, Context, Cron, EventModel, Failure, NonRetriableError, Stepwell, Trigger, step
+from stepwell import (
+    Callback,
+    CancelOn,
+    Context,
+    Cron,
+    EventModel,
+    Failure,
+    NonRetriableError,
+    Stepwell,
+    Timeouts,
+    Trigger,
+    step,
+)
 from stepwell.testing import Fault, FaultKind, FaultPlan, LocalStepwell
 from stepwell_lambdas.registrar.handler import make_handler
 
@@ -70,7 +82,12 @@ def clean_up(ctx: Context[Failure]) -> str:
     return ctx.step.run("clean-up", lambda: "done")
 
 
-@shop.function(on=Order, tags={"order": "event.data.id"})
+@shop.function(
+    on=Order,
+    cancel_on=CancelOn("order/stopped", match={"data.order": "event.data.id"}),
+    tags={"order": "event.data.id"},
+    timeouts=Timeouts(start="1h", finish="30d"),
+)
 def fulfil(ctx: Context[Order]) -> dict[str, object]:
     order = ctx.event.data.id
     ctx.step.run("small", lambda: 1)
@@ -85,9 +102,15 @@ def fulfil(ctx: Context[Order]) -> dict[str, object]:
     answer = ctx.step.wait_for_callback("approved", timeout="1d", submit=ask)
     scored = ctx.step.invoke("crm/score", {"order": order, "text": HUGE})
     own = ctx.step.invoke(own_child, {"order": order})
+    ctx.step.invoke("crm/score", {"order": order}, id="detached", detached=True)
     squares = ctx.step.map(heavy, [1, 2], spread=True)
     ctx.progress(1, 1)
     return {"paid": paid is not None, "answer": answer, "scored": scored, "own": own, "squares": squares, "text": LARGE}
+
+
+@crm.function(on="stepwell/run.*")
+def audit(ctx: Context[dict]) -> str:
+    return str(ctx.event.data["status"])
 
 
 @shop.function(on="order/child")
@@ -166,6 +189,9 @@ def play() -> list[Call]:
         local.client.cancel(_run_of(local, given_up, "delegate"))  # and with it the child that it waits for
         local.advance("30m")
         local.client.cancel(_run_of(local, doomed, "fulfil"))
+        local.send(Order(id="o-3"))
+        local.advance("1m")
+        local.send("order/stopped", {"order": "o-3"})
         local.send("order/packed", {"order": "o-1"})
         local.send("order/paid", {"order": "o-1"})
         local.run_until_idle()
