@@ -40,7 +40,7 @@ def of_consumer(storage: Storage, role: iam.Role, orchestrator_arn: str) -> None
 
 def of_orchestrator(storage: Storage, role: iam.Role) -> None:
     """The orchestrator: all of the table. Leave to invoke a worker is given by each worker itself."""
-    _allow(role, [*ITEMS, "dynamodb:BatchGetItem", "dynamodb:DeleteItem"], storage.table.table_arn)
+    _allow(role, [*ITEMS, "dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"], storage.table.table_arn)
     _allow(role, ["dynamodb:Query"], storage.index_arn)
     _allow(role, ["sqs:SendMessage"], storage.queue.queue_arn)
     reason = "The orchestrator serves all apps, so it reads and writes the payloads of all of them."
@@ -110,7 +110,7 @@ def to_operate(storage: Storage, grantee: iam.IGrantable) -> None:
     """Whoever operates: all that a client does, for all apps. It reads the data of every run and changes runs."""
     principal = grantee.grant_principal
     reads = ["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"]
-    writes = ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"]
+    writes = ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:BatchWriteItem"]
     looks = ["sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage"]
     for actions, resource in (
         ([*reads, *writes], storage.table.table_arn),

@@ -15,14 +15,20 @@ from typing import Any
 import boto3
 
 from stepwell import (
+    Batch,
     Callback,
     CancelOn,
+    Concurrency,
     Context,
     Cron,
+    Debounce,
     EventModel,
     Failure,
     NonRetriableError,
+    RateLimit,
+    Singleton,
     Stepwell,
+    Throttle,
     Timeouts,
     Trigger,
     step,
@@ -139,6 +145,27 @@ def tidy_up(ctx: Context[dict]) -> None:
     return None
 
 
+@shop.function(on="shift/begun", concurrency=[Concurrency(1), Concurrency(2, key="event.name", scope="app")])
+def work_shift(ctx: Context[dict]) -> None:
+    ctx.step.run("work", lambda: 1)
+    ctx.step.sleep("pause", "1m")
+
+
+@shop.function(on="desk/touched", throttle=Throttle(1, "1m"), rate_limit=RateLimit(2, "1h"), singleton=Singleton("cancel"))
+def sit_down(ctx: Context[dict]) -> None:
+    ctx.step.sleep("sit", "2m")
+
+
+@shop.function(on="desk/touched", debounce=Debounce("1m"))
+def wipe(ctx: Context[dict]) -> None:
+    return None
+
+
+@shop.function(on="desk/touched", batch=Batch(3, "1m"))
+def count(ctx: Context[dict]) -> int:
+    return len(ctx.events)
+
+
 @crm.function(on="crm/score")
 def score(ctx: Context[dict]) -> dict[str, object]:
     ctx.step.sleep("think", "5m")
@@ -184,6 +211,9 @@ def play() -> list[Call]:
         local.send("nobody/listens", {})
         local.send("order/shouted", {"text": HUGE})
         given_up = local.send("order/delegated", {})
+        for number in range(3):
+            local.send("shift/begun", {"number": number})
+            local.send("desk/touched", {"number": number})
         local.crash_before("noise")
         local.advance("1m")  # the outage is over, what failed has come again
         local.client.cancel(_run_of(local, given_up, "delegate"))  # and with it the child that it waits for
