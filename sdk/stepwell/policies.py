@@ -136,7 +136,12 @@ class Singleton:
 
 @dataclass(frozen=True, config=_FROZEN)
 class CancelOn:
-    """Cancel the run when this event comes, matching it by value (`match`) or by condition (`where`)."""
+    """Cancel a live run when this event comes, if the queue received it after what started the run.
+
+    match: paths into the incoming event and the values they must have; text that begins with `event.` is CEL over the
+    run's own event. where: a CEL condition over `event`, the run's own, and `async`, the incoming one. Neither: every
+    such event. timeout: the rule holds only that long from the acceptance of the run.
+    """
 
     event: Any
     _: KW_ONLY
@@ -147,7 +152,8 @@ class CancelOn:
 
 @dataclass(frozen=True, config=_FROZEN)
 class Timeouts:
-    """Cancel a run that has not started within `start` of its event, or not finished within `finish` of its start."""
+    """Cancel a run that has not started within `start` of its acceptance, or not finished within `finish` of its first
+    start. The step it is in is not interrupted."""
 
     _: KW_ONLY
     start: Period | None = None

@@ -5,6 +5,8 @@ Telling is idempotent, so it is simply repeated until the last write, which clea
 
 from __future__ import annotations
 
+import logging
+
 from stepwell.decisions.listening import RUN_EVENTS
 from stepwell.engine.accept import accept
 from stepwell.engine.announcing import cause, event_json, run_event
@@ -12,13 +14,15 @@ from stepwell.engine.cancelling import let_go
 from stepwell.engine.ending import CHILDREN, EVENT, ON_FAILURE, PARENT, cancel, expiry
 from stepwell.engine.resolve import resolve_child
 from stepwell.engine.starting import start_run
-from stepwell.errors import ErrorInfo
+from stepwell.errors import DuplicateEvent, ErrorInfo
 from stepwell.events import Envelope
 from stepwell.ids import child_run_id, derived_ulid, event_id_of
 from stepwell.ports import Ports
 from stepwell.records import RunState, RunStatus, StepStatus
 from stepwell.store import layout
 from stepwell.store.runs import LostRun
+
+logger = logging.getLogger("stepwell")
 
 CASCADING = frozenset({RunStatus.CANCELLED, RunStatus.FAILED})
 """The ends that cancel the children a run waits for."""
@@ -33,9 +37,7 @@ def deliver(ports: Ports, run: RunState) -> None:
     if CHILDREN in run.owes:
         _cancel_children(ports, run)
     if EVENT in run.owes:
-        event = run_event(ports, run)
-        apps, paths = ports.store.apps.current([event.name])
-        accept(ports, event, event.ts, apps, paths, again=True)
+        _announce(ports, run)
     if run.owes:
         let_go(ports, run)
         due_pk, due_sk = layout.done_key(run.id, run.app, run.function, run.status)
@@ -45,6 +47,15 @@ def deliver(ports: Ports, run: RunState) -> None:
             )
         except LostRun:
             return
+
+
+def _announce(ports: Ports, run: RunState) -> None:
+    event = run_event(ports, run)
+    apps, paths = ports.store.apps.current([event.name])
+    try:
+        accept(ports, event, event.ts, apps, paths, again=True)
+    except DuplicateEvent:  # delivered before, by a release that says other things of a run
+        logger.warning("the end of run %s had been announced in other words", run.id)
 
 
 def _start_failure_handler(ports: Ports, run: RunState) -> None:
