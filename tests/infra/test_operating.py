@@ -68,6 +68,8 @@ def operate(local: LocalStepwell) -> None:
     assert run.steps["noise"].result
     client.fork(run.id, "own-child")
     client.replay(run.id)
+    client.pause("shop/work-shift")
+    client.resume("shop/work-shift")
     assert client.replay_all(function="shop/hear-own") == 2
     client.cancel_all(function="shop/fulfil")
     assert [event.name for event in client.events(name="nobody/listens")] == ["nobody/listens"]
