@@ -151,7 +151,9 @@ def work_shift(ctx: Context[dict]) -> None:
     ctx.step.sleep("pause", "1m")
 
 
-@shop.function(on="desk/touched", throttle=Throttle(1, "1m"), rate_limit=RateLimit(2, "1h"), singleton=Singleton("cancel"))
+@shop.function(
+    on="desk/touched", throttle=Throttle(1, "1m"), rate_limit=RateLimit(2, "1h"), singleton=Singleton("cancel")
+)
 def sit_down(ctx: Context[dict]) -> None:
     ctx.step.sleep("sit", "2m")
 
