@@ -153,6 +153,15 @@ def test_a_sleep_of_two_seconds_ends_by_itself(probe: Cloud) -> None:
     assert 2 <= (run.ended_at - run.started_at).total_seconds() < 30
 
 
+def test_runs_take_turns_and_events_are_batched(probe: Cloud) -> None:
+    """Slots, lines and batches are transactions; here IAM has its say about each of their writes."""
+    turns = probe.client.send([{"name": "probe/turn", "data": {}} for _ in range(4)])
+    items = probe.client.send([{"name": "probe/item", "data": {"n": n}} for n in range(3)])
+    assert [probe.ended(event, "take-turns").result for event in turns] == [2] * 4
+    assert sorted(probe.ended(items[0], "collect").result) == [0, 1, 2]
+    assert len({probe.ended(event, "collect").id for event in items}) == 1
+
+
 def test_a_run_goes_on_where_its_worker_died(probe: Cloud) -> None:
     marker = probe.work / "died"
     run = probe.ended(probe.client.send("probe/crash", {"marker": str(marker)}), "crash")

@@ -6,7 +6,7 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import ClientError
 
-from stepwell import Callback, Context, Stepwell, step
+from stepwell import Batch, Callback, Concurrency, Context, Stepwell, step
 
 VERSION = "one"  # the end-to-end test deploys another one over it
 
@@ -44,6 +44,18 @@ def upgrade(ctx: Context[dict]) -> list[str]:
     before = ctx.step.run("before", lambda: VERSION)
     ctx.step.wait_for_event("go", event="probe/go", timeout="1h")
     return [before, ctx.step.run("after", lambda: VERSION)]
+
+
+@app.function(on="probe/turn", concurrency=Concurrency(1))
+def take_turns(ctx: Context[dict]) -> float:
+    ctx.step.run("work", lambda: 1)
+    ctx.step.sleep("rest", 1)
+    return ctx.step.run("more", lambda: 2)
+
+
+@app.function(on="probe/item", batch=Batch(3, "1m"))
+def collect(ctx: Context[dict]) -> list[int]:
+    return [event.data["n"] for event in ctx.events]
 
 
 @app.function(on="probe/ask")
