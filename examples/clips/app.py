@@ -1,6 +1,6 @@
 """Clips: a video is searched for scenes, each is cut out in a worker of its own, and what cannot be cut is reported."""
 
-from stepwell import Context, EventModel, StepError, Stepwell, step
+from stepwell import Concurrency, Context, EventModel, StepError, Stepwell, step
 
 from . import media, records, storage
 from .media import Span
@@ -78,7 +78,11 @@ def identify_clips(ctx: Context[IdentifyClips]) -> dict[str, int]:
     return {"clips": len(clips)}
 
 
-@app.function(on=ProcessClips, tags={"video": "event.data.video_id"})
+@app.function(
+    on=ProcessClips,
+    concurrency=Concurrency(1, key="event.data.video_id"),
+    tags={"video": "event.data.video_id"},
+)
 def process_clips(ctx: Context[ProcessClips]) -> dict[str, list[str]]:
     request = ctx.event.data
     clips = request.clips

@@ -3,7 +3,7 @@
 from math import ceil
 from typing import Any
 
-from stepwell import Backoff, Context, Cron, EventModel, Stepwell, idempotency_key, step
+from stepwell import Backoff, Context, Cron, EventModel, Singleton, Stepwell, idempotency_key, step
 
 from .fakes import price_api, price_list
 
@@ -33,7 +33,11 @@ def push_batch(version: str, first: int, size: int) -> int:
     return price_api.update(prices, idempotency_key=idempotency_key())
 
 
-@app.function(on=PriceListPublished, tags={"version": "event.data.version"})
+@app.function(
+    on=PriceListPublished,
+    singleton=Singleton("skip", key="event.data.version"),
+    tags={"version": "event.data.version"},
+)
 def sync_prices(ctx: Context[PriceListPublished]) -> dict[str, int]:
     published = ctx.event.data
     batches = ceil(published.skus / BATCH_SIZE)

@@ -9,7 +9,7 @@ import os
 import boto3
 from pydantic import BaseModel
 
-from stepwell import Context, EventModel, Failure, NonRetriableError, Stepwell, idempotency_key, step
+from stepwell import Context, EventModel, Failure, NonRetriableError, Singleton, Stepwell, idempotency_key, step
 
 from . import captions, library, speech, storage
 from .library import Hit
@@ -118,7 +118,12 @@ def report_failure(ctx: Context[Failure]) -> None:
     ctx.step.run(notify, "A recording could not be transcribed", f"{recording}: {failure.error.message}")
 
 
-@app.function(on=TranscriptionRequest, on_failure=report_failure, tags={"sermon": "event.data.sermon_id"})
+@app.function(
+    on=TranscriptionRequest,
+    on_failure=report_failure,
+    singleton=Singleton("cancel", key="event.data.sermon_id"),
+    tags={"sermon": "event.data.sermon_id"},
+)
 def transcribe_sermon(ctx: Context[TranscriptionRequest]) -> dict[str, object]:
     request = ctx.event.data
     sermon_id = request.sermon_id
