@@ -30,11 +30,22 @@ def work(number: int) -> int:
     return number
 
 
-def send(local: LocalStepwell, *orders: int, **data: Any) -> None:
-    """Events one second apart, so that their order is known."""
+def send(local: LocalStepwell, first: str, *orders: int, **data: Any) -> None:
+    """Events in a known order, after the first: each is sent when the one before has its run, whatever held that up."""
+    arrived(local, first)
     for order in orders:
         local.client.send("go", {"order": order, **data}, id=f"e-{order}")
+        arrived(local, f"e-{order}")
+
+
+def arrived(local: LocalStepwell, event_id: str) -> None:
+    """Let time pass until an event has its run."""
+    for _ in range(60):
         local.advance("1s")
+        if local.client.runs_of_event(event_id):
+            return
+        local.advance("30s")
+    raise AssertionError(f"event {event_id} never gets its run\n{local.timeline()}")
 
 
 def flood(local: LocalStepwell, *data: dict[str, Any]) -> None:
@@ -72,7 +83,7 @@ def one_at_a_time() -> Scenario:
         return ctx.step.run("second", work, 2)
 
     def play(local: LocalStepwell, event_id: str) -> None:
-        send(local, 1, 2)
+        send(local, event_id, 1, 2)
         all_completed(local, "o-1", 1, 2)
         check(local.world.observations, [concurrency_within(1)])
 
@@ -132,7 +143,7 @@ def throttled() -> Scenario:
         return ctx.step.run("only", work, 1)
 
     def play(local: LocalStepwell, event_id: str) -> None:
-        send(local, 1, 2)
+        send(local, event_id, 1, 2)
         all_completed(local, "o-1", 1, 2)
         starts = sorted(run.started_at.timestamp() for run in local.client.runs() if run.started_at)
         due = [run.created_at for run in settled(local, 3)]
@@ -145,14 +156,15 @@ def throttled() -> Scenario:
 def limited() -> Scenario:
     app = Stepwell("rate")
 
-    @app.function(on="go", id="main", rate_limit=RateLimit(2, "1h", key="event.name"), idempotency="event.data.order")
+    @app.function(on="go", id="main", rate_limit=RateLimit(2, "6h", key="event.name"), idempotency="event.data.order")
     def main(ctx: Context[Any]) -> int:
         return ctx.step.run("only", work, 1)
 
     def play(local: LocalStepwell, event_id: str) -> None:
+        arrived(local, event_id)
         local.client.send("go", {"order": "o-1"}, id="the same order")
-        local.advance("1s")
-        send(local, 1, 2)
+        arrived(local, "the same order")
+        send(local, event_id, 1, 2)
         runs = {run.event.id: run for run in settled(local, 4)}
         assert len(runs) == 4
         assert (runs["the same order"].reason or "").startswith("idempotency")
@@ -169,11 +181,11 @@ def single(mode: str) -> Callable[[], Scenario]:
 
         @app.function(on="go", id="main", singleton=singleton)
         def main(ctx: Context[Any]) -> int:
-            ctx.step.sleep("rest", "30s")
+            ctx.step.sleep("rest", "1h")
             return ctx.step.run("only", work, 1)
 
         def play(local: LocalStepwell, event_id: str) -> None:
-            send(local, 1)
+            send(local, event_id, 1)
             first, second = settled(local, 2)
             if mode == "skip":
                 assert (first.status, second.status) == (RunStatus.COMPLETED, RunStatus.SKIPPED)
@@ -196,12 +208,12 @@ single_cancel = single("cancel")
 def debounced() -> Scenario:
     app = Stepwell("debounce")
 
-    @app.function(on="go", id="main", debounce=Debounce("20s"))
+    @app.function(on="go", id="main", debounce=Debounce("1h"))
     def main(ctx: Context[Any]) -> Any:
         return ctx.step.run("only", lambda: ctx.event.data["order"])
 
     def play(local: LocalStepwell, event_id: str) -> None:
-        send(local, 1, 2)
+        send(local, event_id, 1, 2)
         runs = settled(local, 3)
         assert [run.status for run in runs] == [RunStatus.SKIPPED, RunStatus.SKIPPED, RunStatus.COMPLETED], runs
         assert runs[-1].result == 2
@@ -215,12 +227,12 @@ def debounced() -> Scenario:
 def batched() -> Scenario:
     app = Stepwell("batch")
 
-    @app.function(on="go", id="main", batch=Batch(3, "1m"))
+    @app.function(on="go", id="main", batch=Batch(3, "1h"))
     def main(ctx: Context[Any]) -> Any:
         return ctx.step.run("only", lambda: [event.data["order"] for event in ctx.events])
 
     def play(local: LocalStepwell, event_id: str) -> None:
-        send(local, 1, 2, 3)
+        send(local, event_id, 1, 2, 3)
         runs = settled(local, 4)
         taken = [order for run in runs if run.status is RunStatus.COMPLETED for order in run.result]
         assert sorted(map(str, taken)) == ["1", "2", "3", "o-1"]
@@ -238,7 +250,7 @@ def paused() -> Scenario:
 
     def play(local: LocalStepwell, event_id: str) -> None:
         local.client.pause("pause/main")
-        send(local, 1, 2)
+        send(local, event_id, 1, 2)
         local.advance("3m")
         assert [run.status for run in local.client.runs(status="scheduled")] == [RunStatus.SCHEDULED] * 2
         local.client.resume("pause/main")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,22 @@ import docs.kernel
 from docs.kernel import LEASE, Context, Kernel
 
 LINES = 150
+
+
+@pytest.fixture(autouse=True)
+def _closed_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that dies closes its files; ours, which only plays dead, would leave them open."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def remembered(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", remembered)
+    yield
+    for connection in opened:
+        connection.close()
 
 
 class Crash(BaseException):
