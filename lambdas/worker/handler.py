@@ -36,9 +36,18 @@ def make_handler(
         if event.get("describe"):
             return {"manifest": app.manifest()}
         invocation = Invocation(context.aws_request_id, lambda: remaining(context))
-        outcome = execute(
-            ports, app.program, event["run"], event["epoch"], invocation, hooks or NoHooks(), end_process=end_process
-        )
+        try:
+            outcome = execute(
+                ports,
+                app.program,
+                event["run"],
+                event["epoch"],
+                invocation,
+                hooks or NoHooks(),
+                end_process=end_process,
+            )
+        finally:
+            app.middleware.flush()
         return {"run": event["run"], "outcome": outcome}
 
     return handler

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         StepwellError,
     )
     from stepwell.events import Event
+    from stepwell.middleware.base import Middleware
     from stepwell.models import EventModel, Failure
     from stepwell.policies import (
         Backoff,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         Timeouts,
         Trigger,
     )
+    from stepwell.providing import provided
     from stepwell.records import RunStatus
     from stepwell.steps import idempotency_key, step
     from stepwell.verbs import Callback, StepFuture
@@ -64,6 +66,7 @@ _HOMES = {
         "StepwellError",
     ],
     "events": ["Event"],
+    "middleware": ["Middleware"],
     "models": ["EventModel", "Failure"],
     "policies": [
         "Backoff",
@@ -78,6 +81,7 @@ _HOMES = {
         "Timeouts",
         "Trigger",
     ],
+    "providing": ["provided"],
     "records": ["RunStatus"],
     "steps": ["idempotency_key", "step"],
     "verbs": ["Callback", "StepFuture"],
@@ -101,6 +105,7 @@ __all__ = [
     "Event",
     "EventModel",
     "Failure",
+    "Middleware",
     "NonDeterminism",
     "NonRetriableError",
     "NotSerializable",
@@ -123,6 +128,7 @@ __all__ = [
     "Timeouts",
     "Trigger",
     "idempotency_key",
+    "provided",
     "step",
 ]
 

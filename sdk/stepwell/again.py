@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from enum import Enum, auto
 from itertools import islice
 from typing import Any, Literal
@@ -10,12 +11,14 @@ from typing import Any, Literal
 from stepwell.codec import JSON
 from stepwell.decisions.forking import LAST, as_kept, kept_before, places_of
 from stepwell.engine.ending import cancel, kept_until
-from stepwell.engine.forking import keep
+from stepwell.engine.forking import keep, moved
 from stepwell.engine.resolve import own_event, pack_result
 from stepwell.engine.sending import large_field
-from stepwell.errors import InvalidOption, NotReplayable, UnknownStep
-from stepwell.events import Envelope
+from stepwell.engine.values import PLAIN, Values
+from stepwell.errors import InvalidOption, KeyUnavailable, NotReplayable, UnknownStep
+from stepwell.events import SEALED, Envelope
 from stepwell.ids import event_id_of
+from stepwell.middleware.base import Place
 from stepwell.models import EventModel, event_body
 from stepwell.ports import Ports
 from stepwell.queue import Message
@@ -50,26 +53,49 @@ def replay(ports: Ports, run: RunState) -> str:
     return new
 
 
-def fork(ports: Ports, run: RunState, key: str, *, data: Any = UNSET, result: Any = UNSET) -> str:
+def fork(
+    ports: Ports, run: RunState, key: str, *, data: Any = UNSET, result: Any = UNSET, values: Values = PLAIN
+) -> str:
     """Ask for a new run that has the checkpoints of this one from before the step `key`; its id.
 
     The checkpoints come first and the message that makes the run of them last: cut off in between, nothing starts.
-    Raises NotReplayable, UnknownStep, InvalidOption, NotSerializable, PayloadTooLarge.
+    Raises NotReplayable, UnknownStep, InvalidOption, NotSerializable, PayloadTooLarge, and MiddlewareFailed (mostly
+    KeyUnavailable) if values are encrypted and cannot be encrypted anew.
     """
     new, now = _new_id(ports, run), ports.now()
     steps = list(ports.store.runs.steps(run.id))
     chosen = next((step for step in steps if step.key == key), None)
     if chosen is None:
         raise UnknownStep(_which_steps(run, key, steps))
-    event = own_event(ports, run)
+    event, trace = own_event(ports, run), dict[str, JSON]()
     if data is not UNSET:
-        event = event.with_data(_data(event, data))
+        event, trace = _edited(values, event, _data(event, data))
     kept = kept_before(steps, key, now, decided=result is not UNSET)
+    recorded = {step.key: step for step in steps}
+    kept = [_moved(ports, values, run.id, new, recorded[step.key], step) for step in kept]
     if result is not UNSET:
-        kept.append(_decided(ports, new, chosen, result, places_of(steps).get(key), now))
+        bare = moved(ports, values, run.id, new, replace(chosen, result=None, error=None))
+        kept.append(_decided(ports, values, new, bare, result, places_of(steps).get(key), now))
     keep(ports, new, kept)
-    ports.queue.send(_request(ports, run, new, event, fork={"run": run.id, "step": key}))
+    ports.queue.send(_request(ports, run, new, event, fork={"run": run.id, "step": key}, **trace))
     return new
+
+
+def _moved(ports: Ports, values: Values, old: str, new: str, recorded: StepState, kept: StepState) -> StepState:
+    """A kept checkpoint with what it holds as the new run reads it. Only the record tells how that was encoded."""
+    here = moved(ports, values, old, new, recorded)
+    return replace(kept, args=here.args, result=here.result, error=here.error)
+
+
+def _edited(values: Values, event: Envelope, data: dict[str, JSON]) -> tuple[Envelope, dict[str, JSON]]:
+    """The event with other data, as they are to be sent, and the trace of that."""
+    if SEALED in event.data and not values.seals:
+        raise KeyUnavailable(
+            f"The data of event {event.id} are encrypted, and input= would stand in clear in their place: fork by a "
+            "client that has the app's middleware, app.client or client.with_middleware(...)."
+        )
+    sent = values.send_call({"event_id": event.id, "event": event.name, "data": data, "ts": event.ts})
+    return event.with_data(sent["data"]), {"trace": sent["trace"]} if "trace" in sent else {}
 
 
 def _new_id(ports: Ports, run: RunState) -> str:
@@ -106,7 +132,9 @@ def _data(event: Envelope, data: Any) -> dict[str, JSON]:
     return body
 
 
-def _decided(ports: Ports, new: str, step: StepState, result: Any, place: int | None, now: int) -> StepState:
+def _decided(
+    ports: Ports, values: Values, new: str, step: StepState, result: Any, place: int | None, now: int
+) -> StepState:
     """The chosen step with the result it is given."""
     changes: dict[str, Any] = {
         "seq": place,
@@ -126,13 +154,17 @@ def _decided(ports: Ports, new: str, step: StepState, result: Any, place: int | 
     elif step.kind == "wait_for_event" and result is None:
         changes["status"] = StepStatus.TIMED_OUT
     else:
-        value = _event_result(ports, step, result, now) if step.kind == "wait_for_event" else result
-        text = Typed(Any, f"the result of step {step.key!r}").encode(value)
+        if step.kind == "wait_for_event":
+            event = values.send(_event_result(ports, step, result, now))
+            text = Typed(Any, f"the result of step {step.key!r}").encode(event.as_json())
+        else:
+            text = Typed(Any, f"the result of step {step.key!r}").encode(result)
+            text = values.encode(text, Place("result", step.child) if step.child else Place("step", new, step.key))
         changes["result"] = pack_result(ports, new, step.key, text, "fork")
     return as_kept(step, **changes)
 
 
-def _event_result(ports: Ports, step: StepState, result: Any, now: int) -> dict[str, JSON]:
+def _event_result(ports: Ports, step: StepState, result: Any, now: int) -> Envelope:
     """What a wait for an event gives is an event: a model, or an object with name and data."""
     if isinstance(result, EventModel):
         name, data = event_body(result, None)
@@ -146,7 +178,7 @@ def _event_result(ports: Ports, step: StepState, result: Any, now: int) -> dict[
             f'{{"name": "order/paid", "data": {{}}}}, or None for out of time; got {result!r}.'
         )
     id, ts = given.get("id") or event_id_of(ports.ids.ulid(now)), given.get("ts", now)
-    return Envelope(id, name, data, ts, given.get("tenant")).as_json()
+    return Envelope(id, name, data, ts, given.get("tenant"))
 
 
 def _which_steps(run: RunState, key: str, steps: list[StepState]) -> str:

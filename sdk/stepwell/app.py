@@ -6,6 +6,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,17 @@ from stepwell.client import Client
 from stepwell.context import AsyncContext, Context
 from stepwell.endings import endings
 from stepwell.engine.async_driver import AsyncDriver
-from stepwell.engine.core import Core
+from stepwell.engine.core import Core, withholding
 from stepwell.engine.execution import Driver, Program
 from stepwell.engine.registration import MANIFEST_VERSION
+from stepwell.engine.values import Values
 from stepwell.errors import InvalidOption, UnknownFunction
 from stepwell.events import CRON_TICK, RESERVED
 from stepwell.expressions import check_expression
 from stepwell.flow import flow_options
 from stepwell.ids import APP_ID, FUNCTION_ID
+from stepwell.middleware.base import Chain, Middleware
+from stepwell.middleware.visibility import check_function
 from stepwell.models import EventModel, Failure, name_of, typed_event
 from stepwell.planning import Planner, Target
 from stepwell.policies import (
@@ -100,15 +104,15 @@ class Stepwell:
     """An app.
 
     id: lower-case letters, digits and hyphens, at most 48 characters; it stands in every key of the app's items and
-    cannot be changed later.
+    cannot be changed later. middleware: code around sending, runs and steps, the outermost first.
     """
 
-    def __init__(self, id: str, *, middleware: Sequence[Any] = ()) -> None:
+    def __init__(self, id: str, *, middleware: Sequence[Middleware] = ()) -> None:
         if not APP_ID.fullmatch(str(id)):
             raise InvalidOption(f"An app id is lower-case letters, digits and hyphens, at most 48; got {id!r}.")
-        if middleware:
-            raise InvalidOption("middleware is not available in this release.")
         self.id = id
+        self.middleware = Chain(middleware)
+        self._values = Values(self.middleware, withholding)
         self.functions: dict[str, Function] = {}
         self._client: Client | None = None
 
@@ -188,7 +192,9 @@ class Stepwell:
                 self._add(Function(self, on_failure, handler, {"stepwell/run.failed": Failure}))
             if labels:
                 entry["tags"] = labels
-            return self._add(Function(self, fn, entry | ends, models))
+            entry |= ends
+            check_function(self.middleware, entry, what=f"function {function_id!r}")
+            return self._add(Function(self, fn, entry, models))
 
         return declare
 
@@ -233,14 +239,14 @@ class Stepwell:
     def program(self, run: RunState) -> Program:
         """The code of a run. Raises UnknownFunction."""
         if run.call is not None:
-            return remote_program(run.call)
+            return replace(remote_program(run.call), values=self._values)
         function = self.functions.get(run.function)
         if function is None:
             raise UnknownFunction(
                 f"App {self.id!r} has no function {run.function!r} (any more). Its run waits for 24 hours for a "
                 f"deployment that has it; the app's functions are {', '.join(sorted(self.functions)) or 'none'}."
             )
-        return function.program()
+        return replace(function.program(), values=self._values)
 
     # ---- sending
 
@@ -248,12 +254,13 @@ class Stepwell:
     def client(self) -> Client:
         """The client: of the local world inside `with LocalStepwell(app)`, otherwise from the environment."""
         if self._client is None:
-            self._client = Client.from_env(default_group=self.id)
+            self.bind(Client.from_env(default_group=self.id))
+        assert self._client is not None
         return self._client
 
     def bind(self, client: Client) -> None:
-        """Use this client from now on."""
-        self._client = client
+        """Use this client from now on, with the app's middleware."""
+        self._client = client.with_middleware(*self.middleware.all)
 
     def unbind(self) -> None:
         """Use a client from the environment again."""

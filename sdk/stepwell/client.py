@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from stepwell.engine import answering
 from stepwell.engine.ending import cancel, result_text
 from stepwell.engine.resolve import own_event
 from stepwell.engine.sending import event_message, large_field
+from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import (
     ErrorInfo,
     InvalidOption,
@@ -26,9 +28,10 @@ from stepwell.errors import (
     UnknownFunction,
     UnknownRun,
 )
-from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
+from stepwell.events import INVOKED, Envelope, Event, check_id, check_tenant, parse_ts
 from stepwell.finding import Filters, Finder
 from stepwell.ids import event_id_of, event_key, event_millis, run_id
+from stepwell.middleware.base import Chain, Middleware
 from stepwell.models import EventModel, event_body
 from stepwell.ports import Config, Ports
 from stepwell.queue import Message, drain
@@ -53,6 +56,7 @@ class Client:
         self._finder = Finder(ports)
         self._group = default_group
         self._sleep: Callable[[float], None] = time.sleep
+        self._values = PLAIN
 
     @classmethod
     def from_env(cls, *, default_group: str = "stepwell") -> Client:
@@ -81,6 +85,16 @@ class Client:
             raise InvalidOption(f"Stack {name!r} has no output {', '.join(missing)}, so it is not a Stepwell stack.")
         found = {field: outputs[output] for output, field in OUTPUTS.items()} | {"api_url": outputs.get("ApiUrl")}
         return cls(Ports.build(session._session, Config(**found, region=session.region_name)))
+
+    def with_middleware(self, *middleware: Middleware) -> Client:
+        """The same client, sending and reading by way of this middleware, the outermost first.
+
+        `app.client` has the app's. A client without it sends events as they are, and shows what is encrypted as the
+        ciphertext it is.
+        """
+        client = copy.copy(self)
+        client._values = Values(Chain(middleware))
+        return client
 
     # ---- events
 
@@ -111,11 +125,11 @@ class Client:
         returns, SQS has stored the events. Raises InvalidEvent, NotSerializable, PayloadTooLarge.
         """
         if isinstance(event, list):
-            envelopes = [self._of_list(each) for each in event]
+            envelopes = [self._values.send(self._of_list(each)) for each in event]
             if envelopes:
                 self._ports.queue.send(*(event_message(self._ports, each, group=self._group) for each in envelopes))
             return [envelope.id for envelope in envelopes]
-        envelope = self._envelope(event, data, id, ts, tenant)
+        envelope = self._values.send(self._envelope(event, data, id, ts, tenant))
         self._ports.queue.send(event_message(self._ports, envelope, group=self._group))
         return envelope.id
 
@@ -149,7 +163,7 @@ class Client:
                 event = own_event(self._ports, run)
                 found.setdefault(event.id + event.name, event)
         newest = sorted(found.values(), key=lambda event: event_millis(event.id) or event.ts, reverse=True)
-        chosen = (event.event() for event in newest if name is None or event.name == name)
+        chosen = (self._values.receive(event).event() for event in newest if name is None or event.name == name)
         return islice(chosen, limit)
 
     # ---- runs
@@ -166,7 +180,8 @@ class Client:
         now = self._ports.now()
         run = f"{app}.{self._ports.ids.ulid(now)}"
         event_id = event_id_of(self._ports.ids.ulid(now))
-        self._start(run, app, target, {"data": body, "event_id": event_id, "ts": now})
+        fields = {"data": body, "event": INVOKED, "event_id": event_id, "ts": now}
+        self._start(run, app, target, self._values.send_call(fields))
         return run
 
     def _start(self, run: str, app: str, function: str, fields: dict[str, Any]) -> None:
@@ -175,7 +190,7 @@ class Client:
 
     def run(self, run: str) -> Run:
         """A run as it is now. Raises UnknownRun."""
-        return view(self._ports, self._state(run))
+        return view(self._ports, self._state(run), self._values)
 
     def runs(self, **filters: Unpack[Filters]) -> Iterator[Run]:
         """Runs, newest first: of one `function` ("app/function-id"), in some `status` or several, created from `since` to
@@ -183,7 +198,7 @@ class Client:
 
         Steps that run in workers of their own are not among them. Raises InvalidOption, UnknownFunction.
         """
-        return (view(self._ports, run) for run in self._finder.runs(filters))
+        return (view(self._ports, run, self._values) for run in self._finder.runs(filters))
 
     def count(self, **filters: Unpack[Filters]) -> int:
         """How many runs there are, by the same filters as `runs`. Each is read, since lists may lag behind."""
@@ -200,7 +215,7 @@ class Client:
         It reads the run's steps, the state of child runs it waits for, and of each event it waits for the latest of
         that name: of at most 800 logged events, of at most 7 days.
         """
-        return why(self._ports, self._state(run))
+        return why(self._ports, self._state(run), self._values)
 
     def runs_of_event(self, event_id: str) -> list[Run]:
         """The runs an event started, oldest first; for an event that a batch took along, the run of the batch."""
@@ -220,7 +235,8 @@ class Client:
         if taken:  # by batches: their runs stand for the event's own
             alone = {run: state for run, state in found.items() if state.taken_by is None}
             found = alone | self._ports.store.runs.read_many(taken)
-        return [view(self._ports, found[run]) for run in sorted(found, key=lambda run: (found[run].created, run))]
+        states = sorted(found.values(), key=lambda state: (state.created, state.id))
+        return [view(self._ports, state, self._values) for state in states]
 
     def result(self, run: str, *, timeout: float | timedelta | None = None) -> Any:
         """Wait for a run to end; what its function returned, as plain JSON.
@@ -245,9 +261,9 @@ class Client:
 
     def _result(self, state: RunState) -> Any:
         if state.status is RunStatus.COMPLETED:
-            return loads(result_text(self._ports, state))
+            return loads(self._values.result(state, result_text(self._ports, state)))
         if state.status is RunStatus.FAILED:
-            raise RunFailed(state.id, state.error or ErrorInfo("Unknown", "no error was recorded"))
+            raise RunFailed(state.id, self._values.run_error(state) or ErrorInfo("Unknown", "no error was recorded"))
         raise RunCancelled(state.id, state.reason)
 
     def cancel(self, run: str) -> bool:
@@ -282,10 +298,12 @@ class Client:
 
         Kept are the outcomes that the function saw before that of the step, with their results, errors and times, those
         of parallel branches, children and waits included. What was open begins anew. The old run goes on if it is live.
-        Raises UnknownRun, UnknownStep (naming the steps there are), UnknownFunction, InvalidOption, NotReplayable.
+        Encrypted values are encrypted anew for the new run, so that takes a client with the app's middleware.
+        Raises UnknownRun, UnknownStep (naming the steps there are), UnknownFunction, InvalidOption, NotReplayable,
+        KeyUnavailable.
         """
         state = self._again(run)
-        return again.fork(self._ports, state, step, data=input, result=result)
+        return again.fork(self._ports, state, step, data=input, result=result, values=self._values)
 
     def replay_all(self, *, operation: str = "replay", **filters: Unpack[Filters]) -> int:
         """Replay the runs that `runs` would give for these filters; how many were started.
@@ -357,11 +375,11 @@ class Client:
         Raises UnknownCallback for a token that belongs to no callback, CallbackOver for one that is over: answered
         otherwise, out of time, or its run has ended.
         """
-        answering.complete(self._ports, token, Typed(Any, "the answer").encode(result))
+        answering.complete(self._ports, token, Typed(Any, "the answer").encode(result), self._values)
 
     def fail_callback(self, token: str, message: str) -> None:
         """Report that what the callback waits for has failed: the function gets a StepError with this message."""
-        answering.fail(self._ports, token, str(message))
+        answering.fail(self._ports, token, str(message), self._values)
 
     def heartbeat_callback(self, token: str) -> None:
         """Say that somebody is still working on it. Raises UnknownCallback, CallbackOver if it is over."""

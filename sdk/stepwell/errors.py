@@ -18,6 +18,9 @@
     ├── UnknownCallback               the token belongs to no callback
     │   └── CallbackOver              ... or to one that is answered, out of time, or whose run has ended
     ├── SecretUnavailable             the secret of a webhook cannot be read (logged by the door)
+    ├── MiddlewareFailed              a middleware could not read or write a stored value; the run is tried again
+    │   └── KeyUnavailable            ... because the key is not there, or may not be used
+    ├── TamperedValue                 an encrypted value is not what was stored there
     ├── NonRetriableError             raise it in a step or a function: do not try again
     ├── RetryAfterError               raise it in a step or a function: try again, but not before
     ├── StepError                     in the function: a step has used up its retries (catch it, or the run fails)
@@ -36,6 +39,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar
 
+HIDDEN = "encrypted; to be read with the app's middleware"
+"""The message of an error whose real one was encoded by a middleware."""
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
@@ -48,16 +54,21 @@ class ErrorInfo:
     """The formatted traceback, user frames first to go, at most 4 KB."""
     step: str | None = None
     """The key of the step it came from, if it came from one."""
+    sealed: str | None = None
+    """Message and traceback as a middleware has encoded them; `message` then says so."""
 
     def as_json(self) -> dict[str, Any]:
         """Only the fields that say something: every byte of an item is paid for."""
         fields = {"type": self.type, "message": self.message, "traceback": self.traceback, "step": self.step}
+        if self.sealed is not None:
+            fields |= {"message": None, "sealed": self.sealed}
         return {name: value for name, value in fields.items() if value is not None}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ErrorInfo:
         """The other way round; unknown fields, from a newer version, are ignored."""
-        return cls(data["type"], data["message"], data.get("traceback"), data.get("step"))
+        message = data.get("message", HIDDEN)
+        return cls(data["type"], message, data.get("traceback"), data.get("step"), data.get("sealed"))
 
 
 class StepwellError(Exception):
@@ -174,6 +185,25 @@ class SecretUnavailable(StepwellError):
     """The secret that a webhook is signed with cannot be read."""
 
     code = "secret-unavailable"
+
+
+class MiddlewareFailed(StepwellError):
+    """A middleware could not read or write a stored value. That is no error of the function: its run is let go, and
+    tried again for 24 hours."""
+
+    code = "middleware-failed"
+
+
+class KeyUnavailable(MiddlewareFailed):
+    """The key a value is encrypted with is not among those given, or may not or cannot be used now."""
+
+    code = "key-unavailable"
+
+
+class TamperedValue(StepwellError):
+    """An encrypted value is not what was stored at this place: changed, or moved here from another run or step."""
+
+    code = "tampered-value"
 
 
 class NonRetriableError(StepwellError):

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from stepwell.clock import from_millis, millis
-from stepwell.codec import JSON
+from stepwell.codec import JSON, canonical
 from stepwell.errors import InvalidEvent
+from stepwell.ids import digest
 
 T = TypeVar("T")
 
@@ -29,8 +30,14 @@ RESERVED = "stepwell/"
 """Events under this prefix are the engine's own."""
 CRON_TICK = RESERVED + "cron.tick"
 """The event of a run that a schedule has started."""
+INVOKED = RESERVED + "function.invoked"
+RUN_EVENT = RESERVED + "run."
+"""The events that tell of the end of a run, to its handler for failures and to all who listen, begin with this."""
+SEALED = "$sealed"
+"""The field of an event's data that holds what a middleware has encrypted: nothing of it is to be looked at."""
 
 _NAME = re.compile(r"[^\s\x00-\x1f#*]+")
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _GROUP = re.compile(r"[A-Za-z0-9!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]+")
 
 
@@ -44,6 +51,8 @@ class Event(Generic[T]):
     ts: datetime
     """When it happened, or is to take effect (UTC)."""
     tenant: str | None = None
+    trace: str | None = None
+    """What caused it, as a W3C traceparent, if its sender traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,8 @@ class Envelope:
     tenant: str | None = None
     ref: str | None = None
     """Where the data lies in S3, if the event was too large for the queue."""
+    trace: str | None = None
+    """A W3C traceparent."""
 
     def as_json(self) -> dict[str, JSON]:
         """The form that is stored and sent; absent fields cost nothing."""
@@ -67,14 +78,15 @@ class Envelope:
             body["data_ref"] = self.ref
         if self.tenant is not None:
             body["tenant"] = self.tenant
+        if self.trace is not None:
+            body["trace"] = self.trace
         return body
 
     @classmethod
     def from_json(cls, body: dict[str, JSON]) -> Envelope:
         """The other way round, for what as_json wrote."""
-        return cls(
-            body["id"], body["name"], body.get("data") or {}, body["ts"], body.get("tenant"), body.get("data_ref")
-        )
+        data, reference = body.get("data") or {}, body.get("data_ref")
+        return cls(body["id"], body["name"], data, body["ts"], body.get("tenant"), reference, body.get("trace"))
 
     def with_data(self, data: dict[str, JSON]) -> Envelope:
         """The same event with its data at hand instead of a reference to it."""
@@ -82,7 +94,14 @@ class Envelope:
 
     def event(self) -> Event[Any]:
         """As a function sees it, the data untyped."""
-        return Event(self.id, self.name, self.data, from_millis(self.ts), self.tenant)
+        return Event(self.id, self.name, self.data, from_millis(self.ts), self.tenant, self.trace)
+
+    def digest(self) -> str:
+        """Of the data, to tell a duplicate from another event with the same id.
+
+        What is encrypted does not count: encrypted twice, the same data looks different each time.
+        """
+        return digest(canonical({name: value for name, value in self.data.items() if name != SEALED})).hex()[:16]
 
     def scope(self) -> dict[str, JSON]:
         """What an expression sees as `event`."""
@@ -108,7 +127,10 @@ def parse_envelope(body: JSON, *, default_id: str, received_ms: int) -> Envelope
         raise InvalidEvent(f"Event {name!r}: data must be a JSON object, not {_kind(data)}.")
     event_id = default_id if body.get("id") is None else check_id(body["id"])
     ts = received_ms if body.get("ts") is None else parse_ts(body["ts"])
-    return Envelope(event_id, name, data, ts, check_tenant(body.get("tenant")), reference)
+    trace = body.get("trace")
+    if not isinstance(trace, str) or not _TRACE.fullmatch(trace):
+        trace = None  # a trace that cannot be read is no reason to refuse an event (W3C Trace Context, 3.2.2)
+    return Envelope(event_id, name, data, ts, check_tenant(body.get("tenant")), reference, trace)
 
 
 def check_name(name: JSON) -> str:

@@ -19,7 +19,8 @@ from stepwell.errors import InvalidOption
 from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
 from stepwell.expressions import check_expression
 from stepwell.ids import child_run_id, derived_ulid, digest, event_id_of
-from stepwell.models import EventModel, event_body, name_of
+from stepwell.middleware.visibility import check_wait
+from stepwell.models import EventModel, event_body, name_of, typed_event
 from stepwell.policies import Backoff, policy_json
 from stepwell.remote import importable, pack_call
 from stepwell.steps import check_step_id, options_of, plain, step_id
@@ -201,7 +202,13 @@ class Planner:
             "event": "stepwell/step.called",
             "event_id": event_id_of(derived_ulid(self.core.now(), "call", child)),
             "ts": self.core.now(),
-            "parent": {"run": run.id, "step": key, "id": id, "kind": "run", "shape": shape},
+            "parent": {
+                "run": run.id,
+                "step": key,
+                "id": id,
+                "kind": "run",
+                "shape": self.core.values.veil("run", shape),
+            },
         }
         return ChildRun(
             key=key,
@@ -249,6 +256,8 @@ class Planner:
         wanted = plain_match(match)
         if where is not None:
             check_expression(where, what="where")
+        chain, own = self.core.values.chain, self.core.event.name
+        check_wait(chain, own, name, wanted, where, what=f"wait_for_event {id!r}")
         length = _wait_seconds(timeout, "timeout")
         key = self.core.key_for(check_step_id(id))
         shape = [name, wanted, where, since]
@@ -267,9 +276,8 @@ class Planner:
         )
 
     def _event(self, text: str, model: type[EventModel] | None) -> Event[Any]:
-        from stepwell.models import typed_event
-
-        return typed_event(self.core.ports.store.events.open(Envelope.from_json(loads(text))), model)
+        event = self.core.ports.store.events.open(Envelope.from_json(loads(text)))
+        return typed_event(self.core.values.receive(event), model)
 
     def callback(self, id: str, timeout: Duration, heartbeat: Duration | None) -> CallbackWait:
         """ctx.step.create_callback."""
@@ -317,7 +325,8 @@ class Planner:
         if run.quiet:
             message["quiet"] = True
         if not detached:
-            message["parent"] = {"run": run.id, "step": key, "id": name, "kind": "invoke", "shape": shape}
+            veiled = self.core.values.veil("invoke", shape)
+            message["parent"] = {"run": run.id, "step": key, "id": name, "kind": "invoke", "shape": veiled}
         return (DetachedRun if detached else ChildRun)(
             key=key,
             id=name,

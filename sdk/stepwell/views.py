@@ -11,8 +11,9 @@ from typing import Any
 from stepwell.clock import from_millis
 from stepwell.codec import loads
 from stepwell.engine.resolve import own_event
+from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import ErrorInfo
-from stepwell.events import Event
+from stepwell.events import Envelope, Event
 from stepwell.ports import Ports
 from stepwell.records import RunState, RunStatus, StepState, StepStatus
 
@@ -42,15 +43,18 @@ class StepRecord:
 class Run:
     """A run, as it was when it was read. Its steps, event and result are read when first asked for."""
 
-    def __init__(self, state: RunState, ports: Ports, reload: Callable[[], Mapping[str, StepRecord]]) -> None:
+    def __init__(
+        self, state: RunState, ports: Ports, reload: Callable[[], Mapping[str, StepRecord]], values: Values
+    ) -> None:
         self._state = state
         self._ports = ports
+        self._values = values
         self._reload = reload
 
     def __repr__(self) -> str:
         line = f"<Run {self.id} of {self.app}/{self.function}: {self.status.value}"
-        if self.error:
-            line += f", {self.error.type}: {self.error.message}"
+        if self._state.error:
+            line += f", {self._state.error.type}: {self._state.error.message}"
         if self.reason:
             line += f" ({self.reason})"
         return line + ">"
@@ -78,17 +82,19 @@ class Run:
     @cached_property
     def event(self) -> Event[dict[str, Any]]:
         """The event that started it; the data as plain JSON."""
-        return own_event(self._ports, self._state).event()
+        return self._values.receive(own_event(self._ports, self._state)).event()
 
     @cached_property
     def result(self) -> Any:
         """What the function returned, as plain JSON; None while it has not completed."""
-        return None if self._state.result is None else loads(self._ports.payloads.unpack(self._state.result))
+        if self._state.result is None:
+            return None
+        return loads(self._values.result(self._state, self._ports.payloads.unpack(self._state.result)))
 
-    @property
+    @cached_property
     def error(self) -> ErrorInfo | None:
         """Why it failed: type, message, traceback, step."""
-        return self._state.error
+        return self._values.run_error(self._state)
 
     @property
     def reason(self) -> str | None:
@@ -151,7 +157,7 @@ class Run:
         return self._reload()
 
 
-def view(ports: Ports, state: RunState) -> Run:
+def view(ports: Ports, state: RunState, values: Values = PLAIN) -> Run:
     """A run for users."""
 
     def steps() -> Mapping[str, StepRecord]:
@@ -159,22 +165,27 @@ def view(ports: Ports, state: RunState) -> Run:
         places = {key: place for step in found for key, place in step.saw.items()}
         places |= {step.key: step.seq for step in found if step.seq is not None}
         found.sort(key=lambda step: (step.started or 0, places.get(step.key, 1 << 62), step.key))
-        return {step.key: step_view(ports, step) for step in found}
+        return {step.key: step_view(ports, state.id, step, values) for step in found}
 
-    return Run(state, ports, steps)
+    return Run(state, ports, steps, values)
 
 
-def step_view(ports: Ports, step: StepState) -> StepRecord:
+def step_view(ports: Ports, run: str, step: StepState, values: Values = PLAIN) -> StepRecord:
     """A step for users."""
     status, ended = step.status, step.ended
     if step.kind == "sleep" and status is StepStatus.WAITING and (step.until or 0) <= ports.now():
         status, ended = StepStatus.COMPLETED, step.until  # the end of a sleep is never written
+    result = None
+    if step.result is not None:
+        result = loads(values.step_result(run, step, ports.payloads.unpack(step.result)))
+        if step.kind == "wait_for_event" and values.chain.all:
+            result = values.receive(ports.store.events.open(Envelope.from_json(result))).as_json()
     return StepRecord(
         id=step.id,
         kind=step.kind,
         status=status,
-        result=None if step.result is None else loads(ports.payloads.unpack(step.result)),
-        error=step.error,
+        result=result,
+        error=values.open_step(run, step).error,
         attempts=step.attempts,
         started_at=_time(step.started),
         ended_at=_time(ended),

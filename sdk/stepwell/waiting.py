@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -20,8 +21,11 @@ from stepwell.decisions.flow import UNLIMITED, pause_gate, policy_of, slot_limit
 from stepwell.decisions.next import DISPATCH_DEADLINE
 from stepwell.engine.execution import LEASE_MARGIN
 from stepwell.engine.resolve import own_event
+from stepwell.engine.values import PLAIN, Values, error_place
+from stepwell.errors import ErrorInfo, MiddlewareFailed, TamperedValue
 from stepwell.events import Envelope
 from stepwell.expressions import expression
+from stepwell.middleware.base import Place
 from stepwell.ports import Ports
 from stepwell.records import RunState, RunStatus, StepState, StepStatus
 from stepwell.store.waiters import look_up
@@ -41,6 +45,7 @@ class Look:
     ports: Ports
     run: RunState
     now: int
+    values: Values = PLAIN
     depth: int = 0
 
     def at(self, ms: int | None) -> str:
@@ -64,9 +69,9 @@ class Look:
         return sorted(here, key=lambda step: (step.retry_at or step.until or 1 << 62, step.started or 0, step.key))
 
 
-def why(ports: Ports, run: RunState) -> str:
-    """What the run waits for."""
-    return _told(Look(ports, run, ports.now()))
+def why(ports: Ports, run: RunState, values: Values = PLAIN) -> str:
+    """What the run waits for. Errors that are encrypted are told by their class alone, unless `values` can read them."""
+    return _told(Look(ports, run, ports.now(), values))
 
 
 def _told(look: Look) -> str:
@@ -80,7 +85,7 @@ def _ended(look: Look) -> str | None:
     run = look.run
     if run.is_live:
         return None
-    why = f": {run.error.type}: {run.error.message}" if run.error else f": {run.reason}" if run.reason else ""
+    why = f": {_error(look, run.error)}" if run.error else f": {run.reason}" if run.reason else ""
     return f"not waiting: {run.status.value} at {look.at(run.ended)}{why}"
 
 
@@ -207,12 +212,12 @@ def _step(look: Look, step: StepState) -> str:
 
 
 def _retry(look: Look, step: StepState) -> str:
-    error = f" ({step.error.type}: {step.error.message})" if step.error else ""
+    error = f" ({_error(look, step.error, step)})" if step.error else ""
     return f"step {step.key} failed in attempt {step.attempts}{error}; attempt {step.attempts + 1} at {look.at(step.retry_at)}"
 
 
 def _poll(look: Look, step: StepState) -> str:
-    last = f", the last failed ({step.error.type}: {step.error.message})" if step.error and step.failures else ""
+    last = f", the last failed ({_error(look, step.error, step)})" if step.error and step.failures else ""
     checks = "1 check" if step.attempts == 1 else f"{step.attempts} checks"
     return f"polling (step {step.key}): {checks} so far{last}, the next at {look.at(step.retry_at)}"
 
@@ -231,7 +236,7 @@ def _child(look: Look, step: StepState) -> str:
         return f"waiting for {named}{until}, which has {_ENDED[child.status]}; its result is on its way"
     if look.depth >= DEPTH:
         return f"waiting for {named}{until}, which is {child.status.value}"
-    return f"waiting for {named}{until} ({_told(Look(look.ports, child, look.now, look.depth + 1))})"
+    return f"waiting for {named}{until} ({_told(Look(look.ports, child, look.now, look.values, look.depth + 1))})"
 
 
 _ENDED = {
@@ -304,6 +309,14 @@ def _other(event: Envelope, wanted: Wanted, own: dict[str, JSON]) -> str:
     if wanted.where and not expression(wanted.where).holds(own, scope):
         return "the condition does not hold"
     return ""
+
+
+def _error(look: Look, error: ErrorInfo, step: StepState | None = None) -> str:
+    """An error in a few words. One that cannot be decrypted is no reason to say nothing of the rest."""
+    place = Place("error", look.run.id) if step is None else error_place(look.run.id, step)
+    with suppress(MiddlewareFailed, TamperedValue):
+        error = look.values.open_error(error, place)
+    return error.type if error.sealed is not None else f"{error.type}: {error.message}"
 
 
 def _value(value: JSON) -> str:

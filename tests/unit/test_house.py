@@ -49,6 +49,7 @@ FLOORS: dict[str, float] = {
     "payloads": 2,
     "invoker": 2,
     "ports": 2,
+    "middleware": 2,
     # 3: decisions, pure
     "decisions": 3,
     # 4: the engine
@@ -64,6 +65,7 @@ FLOORS: dict[str, float] = {
     "finding": 5,
     "waiting": 5,
     "steps": 5,
+    "providing": 5,
     "remote": 5,
     "planning": 5,
     "endings": 5,
@@ -399,7 +401,8 @@ class TestColdStart:
         program = f"""
 import gc, json, sys
 import stepwell_lambdas.{handler}.handler
-heavy = {{"pydantic", "boto3", "moto", "ministack", "aws_cdk", "jsii", "rich", "typer", "cronsim", "zoneinfo"}}
+heavy = {{"pydantic", "boto3", "moto", "ministack", "aws_cdk", "jsii", "rich", "typer"}}
+heavy |= {{"cronsim", "zoneinfo", "cryptography", "opentelemetry"}}
 base = getattr(sys.modules.get("botocore.client"), "BaseClient", ())
 clients = [type(thing).__name__ for thing in gc.get_objects() if base and isinstance(thing, base)]
 print(json.dumps([sorted(heavy & set(sys.modules)), clients]))
@@ -423,6 +426,21 @@ print(before, "cronsim" in sys.modules)
         run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
         assert (run.stdout, run.stderr) == ("False True\n", "")
+
+    @pytest.mark.parametrize(
+        ("module", "loaded"),
+        [
+            ("stepwell_lambdas.worker.handler", []),
+            ("stepwell.middleware", []),
+            ("stepwell.middleware.encryption", ["cryptography"]),
+            ("stepwell.middleware.otel", ["opentelemetry"]),
+        ],
+    )
+    def test_a_middleware_is_loaded_only_by_whoever_uses_it(self, module: str, loaded: list[str]) -> None:
+        program = f"import sys, {module}; print(sorted({{'cryptography', 'opentelemetry'}} & set(sys.modules)))"
+        run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+        assert (run.stdout.strip(), run.stderr) == (str(loaded), "")
 
 
 class TestTestsThemselves:

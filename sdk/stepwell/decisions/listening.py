@@ -12,18 +12,17 @@ from typing import Any
 
 from stepwell.codec import JSON
 from stepwell.decisions.routing import name_matches
-from stepwell.events import RESERVED
+from stepwell.events import RESERVED, RUN_EVENT
 from stepwell.expressions import expression
 from stepwell.records import RunStatus
 
 RUN_EVENTS: Mapping[RunStatus, str] = {
-    RunStatus.COMPLETED: "stepwell/run.finished",
-    RunStatus.FAILED: "stepwell/run.failed",
-    RunStatus.CANCELLED: "stepwell/run.cancelled",
-    RunStatus.SKIPPED: "stepwell/run.skipped",
+    RunStatus.COMPLETED: RUN_EVENT + "finished",
+    RunStatus.FAILED: RUN_EVENT + "failed",
+    RunStatus.CANCELLED: RUN_EVENT + "cancelled",
+    RunStatus.SKIPPED: RUN_EVENT + "skipped",
 }
 """The event that follows each end."""
-PREFIX = "stepwell/run."
 
 _TEXT = re.compile(r"'[^'\\]*'|\"[^\"\\]*\"")
 _PATH = re.compile(r"\bevent\b(?:\.\w+)*")
@@ -32,7 +31,7 @@ _KNOWN = re.compile(r"event\.(name|tenant|data\.(app|function|run_id|status|pare
 
 def is_run_event(name: str) -> bool:
     """Whether events of this name tell of the end of a run."""
-    return name.startswith(PREFIX)
+    return name.startswith(RUN_EVENT)
 
 
 def listened(

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from stepwell.codec import JSON, canonical, dumps
+from stepwell.codec import JSON, dumps
 from stepwell.decisions.routing import matching
 from stepwell.engine.cancelling import cancel_guarded, guarded_paths, note_event
 from stepwell.engine.resolve import resolve_waiter
 from stepwell.engine.starting import start_run
 from stepwell.errors import DuplicateEvent
 from stepwell.events import Envelope
-from stepwell.ids import digest, event_key, event_millis, run_id
+from stepwell.ids import event_key, event_millis, run_id
 from stepwell.ports import Ports
 from stepwell.queue import Message
 from stepwell.store.apps import AppRecord
@@ -53,7 +53,7 @@ def accept(
         if name == event.name:
             waited[app] = waited.get(app, set()) | found
     key = event_key(event.name, event.id)
-    data_digest = digest(canonical(event.data)).hex()[:16]
+    data_digest = event.digest()
     carried = event_millis(event.id)
     received = sent if carried is None else carried
     before: int | None = None

@@ -3,6 +3,9 @@
 Which of them somebody listens to is settled when the run starts (`ends_listened`); whoever delivers what the run owes
 accepts the event like any other. Its id follows from the run's, so delivering it again starts nothing twice.
 
+What a middleware has encoded stays encoded: the engine copies the result, the error and the data of the run's event as
+they are stored, each for the place it was encoded for, and whoever listens decodes them with that middleware or not at all.
+
 No loops: a run that such an event has started is quiet. It announces nothing, and neither do the runs it invokes.
 """
 
@@ -15,6 +18,7 @@ from stepwell.clock import iso
 from stepwell.codec import JSON, dumps, loads
 from stepwell.decisions.listening import RUN_EVENTS, listened
 from stepwell.engine.resolve import own_event
+from stepwell.errors import ErrorInfo
 from stepwell.events import Envelope
 from stepwell.ids import derived_ulid, event_id_of
 from stepwell.ports import Ports
@@ -37,7 +41,7 @@ def run_event(ports: Ports, run: RunState) -> Envelope:
     data = _known(run, own) | {
         "status": run.status.value,
         "result": None,
-        "error": run.error.as_json() if run.error else None,
+        "error": error_json(run.error) if run.error else None,
         "reason": run.reason,
         "tags": dict(run.tags),
     }
@@ -54,7 +58,8 @@ def run_event(ports: Ports, run: RunState) -> Envelope:
             omitted.append("result")
     if omitted:
         data["omitted"] = omitted
-    return Envelope(event_id_of(derived_ulid(ended, "ended", run.id)), RUN_EVENTS[run.status], data, ended, own.tenant)
+    event_id, name = event_id_of(derived_ulid(ended, "ended", run.id)), RUN_EVENTS[run.status]
+    return Envelope(event_id, name, data, ended, own.tenant, trace=own.trace)
 
 
 def cause(ports: Ports, run: RunState) -> Envelope:
@@ -68,6 +73,11 @@ def cause(ports: Ports, run: RunState) -> Envelope:
 def event_json(event: Envelope) -> dict[str, JSON]:
     """The event that started a run, as those get it who are told of the run's end."""
     return {**event.as_json(), "ts": iso(event.ts)}
+
+
+def error_json(error: ErrorInfo) -> dict[str, JSON]:
+    """The error of a run for them. It has a message, though that may say no more than that it is encrypted."""
+    return {**error.as_json(), "message": error.message}
 
 
 def _known(run: RunState, event: Envelope) -> dict[str, JSON]:

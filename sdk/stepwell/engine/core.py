@@ -18,17 +18,21 @@ from stepwell.codec import dumps
 from stepwell.decisions.retries import backoff_delay
 from stepwell.durations import seconds
 from stepwell.engine.journal import Journal
+from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import (
     ErrorInfo,
+    MiddlewareFailed,
     MisplacedStep,
     NotSerializable,
     RetryAfterError,
     StepError,
     StepTimeout,
     StepwellError,
+    TamperedValue,
 )
 from stepwell.events import Envelope
 from stepwell.ids import digest, event_key
+from stepwell.middleware.base import Around, RunCall, StepCall
 from stepwell.ports import Ports
 from stepwell.queue import SendFailed
 from stepwell.records import RunState, StepState
@@ -55,6 +59,22 @@ class Unavailable(BaseException):
 
     Not an Exception, and never an error of the function: its retries are for its own failures, not for an outage.
     """
+
+
+class Withheld(BaseException):
+    """A middleware cannot read or write a value now, for want of a key, mostly. The run is let go and tried again later.
+
+    Like Unavailable it is never an error of the function.
+    """
+
+
+@contextmanager
+def withholding() -> Iterator[None]:
+    """Around the middleware's reading and writing of values, anywhere below the user's code."""
+    try:
+        yield
+    except MiddlewareFailed as error:
+        raise Withheld(f"{error.code}: {error.message}") from error
 
 
 @contextmanager
@@ -128,10 +148,12 @@ class Scope:
     branches: dict[str, int] = field(default_factory=dict)
     draws: int = 0
     step: str | None = None
+    call: StepCall | None = None
+    """The attempt at that step, if a middleware is to know of it."""
 
-    def inside(self, key: str) -> Scope:
+    def inside(self, key: str, call: StepCall | None = None) -> Scope:
         """The scope of the body of a step."""
-        return Scope(self.core, self.branch, step=key)
+        return Scope(self.core, self.branch, step=key, call=call)
 
     def fork(self, name: str) -> Scope:
         """The scope of a child task. Named after its coroutine, numbered in the order of creation."""
@@ -158,6 +180,7 @@ class Core:
         hooks: StepHooks,
         identity: str | None = None,
         others: Sequence[Envelope] = (),
+        values: Values = PLAIN,
     ) -> None:
         self.ports = ports
         self.run = run
@@ -166,6 +189,9 @@ class Core:
         self.events = [event, *others]
         """All events of a batch, in the order in which they were accepted."""
         self.hooks = hooks
+        self.values = values
+        self.call: RunCall | None = None
+        """This call of the function, if there is middleware."""
         self.identity = identity or digest("origin", event_key(event.name, event.id), run.app, run.function).hex()
         """What stays the same when the run is replayed or forked."""
         self.suspending = False
@@ -230,8 +256,26 @@ class Core:
 
     def advance(self, operation: Seen) -> None:
         """See how far an operation has come, writing what has to be written before it may rest."""
-        with engine_calls():
-            operation.advance(self)
+        try:
+            with engine_calls():
+                operation.advance(self)
+        except TamperedValue as error:
+            self.journal.fatal = error
+            raise
+
+    # ---- middleware
+
+    def around_run(self) -> Around:
+        """The middleware around the function. Suspending is no error to it."""
+        run, event = self.run, self.event.event()
+        # The checkpoints that a fork keeps have no epoch: nothing was called in this run when they were made.
+        replay = run.epoch > 1 or any(step.epoch for step in self.journal.steps.values())
+        self.call = RunCall(run.id, run.app, run.function, event, run.attempt, run.epoch, replay)
+        return Around([each.on_run for each in self.values.chain.runs], self.call, Suspended)
+
+    def around_step(self, call: StepCall) -> Around:
+        """The middleware around a step's body."""
+        return Around([each.on_step for each in self.values.chain.steps], call)
 
     # ---- time and chance, the same on every replay
 
@@ -240,8 +284,12 @@ class Core:
         self.journal.hand_out(operation.key)
         if operation.outcome is not None and operation.outcome.ended is not None:
             self._seen_at = max(self._seen_at, operation.outcome.ended)
-        with engine_calls():
-            return operation.value(self)
+        try:
+            with engine_calls():
+                return operation.value(self)
+        except TamperedValue as error:  # also if the function catches it: what comes next would rest on a lie
+            self.journal.fatal = error
+            raise
 
     def now(self) -> int:
         """The time of the latest checkpoint the function has seen, or of its first start; milliseconds."""
@@ -279,8 +327,9 @@ class Core:
         return self.closing
 
     def is_final(self, error: BaseException) -> bool:
-        """Whether trying again cannot help. An attempt that took too long may be faster the next time."""
-        return isinstance(error, StepwellError) and not isinstance(error, RetryAfterError | StepTimeout)
+        """Whether trying again cannot help. An attempt that took too long may be faster the next time, a key be back."""
+        again = RetryAfterError | StepTimeout | MiddlewareFailed
+        return isinstance(error, StepwellError) and not isinstance(error, again)
 
     def retry_delay(self, error: BaseException, backoff: Mapping[str, Any] | None, failures: int, key: str) -> int:
         """Milliseconds until the next attempt."""

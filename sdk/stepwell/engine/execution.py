@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +20,14 @@ from stepwell.decisions.next import rest
 from stepwell.decisions.retries import MAX_MISFIRES, MAX_STALLS, backoff_delay, misfire_delay
 from stepwell.engine.async_driver import AsyncDriver
 from stepwell.engine.cancelling import let_go
-from stepwell.engine.core import Core, Scope, StepHooks, Suspended, Unavailable, current
+from stepwell.engine.core import Core, Scope, StepHooks, Suspended, Unavailable, Withheld, current
 from stepwell.engine.ending import ended, followers
 from stepwell.engine.journal import Journal, Superseded
 from stepwell.engine.overtime import came_too_late, remind
 from stepwell.engine.resolve import own_event
 from stepwell.engine.slots import settle
 from stepwell.engine.sync_driver import SyncDriver
+from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import (
     ErrorInfo,
     NoProgress,
@@ -36,6 +38,7 @@ from stepwell.errors import (
     Undeliverable,
     UnknownFunction,
 )
+from stepwell.middleware.base import Place
 from stepwell.payloads import INLINE_STEP
 from stepwell.ports import Ports
 from stepwell.queue import look
@@ -63,6 +66,8 @@ class Program:
     is_async: bool
     identity: str | None = None
     """What stays the same when the run is replayed, if it is not the event and the function."""
+    values: Values = PLAIN
+    """Through the app's middleware."""
 
 
 Programs = Callable[[RunState], Program]
@@ -107,14 +112,14 @@ def execute(
     try:
         program = programs(run)
     except UnknownFunction as unknown:
-        return _misfire(ports, run, unknown)
+        return _misfire(ports, run, unknown.message)
     event = own_event(ports, run)
     others = [ports.store.events.unpack(stored) for stored in ports.store.gates.members(run.id)] if run.batch else []
     # A run that was never claimed before has only the checkpoints it was made with: a holder writes the first other one.
     new = epoch == 0 and run.fork is None
     steps: list[StepState] = [] if new else list(ports.store.runs.steps(run_id))
     while True:
-        journal = Journal(ports, run, steps)
+        journal = Journal(ports, run, steps, program.values)
         core = Core(
             ports,
             run,
@@ -124,6 +129,7 @@ def execute(
             hooks=hooks,
             identity=program.identity,
             others=others,
+            values=program.values,
         )
         try:
             journal.in_time()
@@ -133,6 +139,8 @@ def execute(
             return _superseded(core)
         except Unavailable as outage:  # Lambda reports the failure, and the run is taken up again from its checkpoints
             raise RuntimeError(f"run {run_id}: {outage}") from outage
+        except Withheld as withheld:
+            return _misfire(ports, run, str(withheld))
         if outcome is None:
             outcome = _superseded(core)
         if core.overrun:
@@ -159,16 +167,10 @@ def _attempt(core: Core, program: Program) -> str | None:
     driver: Driver = AsyncDriver(core) if program.is_async else SyncDriver(core)
     token = current.set(Scope(core))
     try:
-        try:
-            if isinstance(driver, AsyncDriver):
-                value = driver.run(lambda: program.start(core, driver))
-            else:
-                value = program.start(core, driver)
-                if not core.suspending:  # otherwise it has swallowed its suspension, and is told so below
-                    driver.drain()
-        finally:
-            if isinstance(driver, SyncDriver):
-                driver.join()
+        core.events = [core.values.receive(event) for event in core.events]
+        core.event = core.events[0]
+        with core.around_run() if core.values.chain.all else nullcontext():
+            value = _call(core, driver, program)
     except Suspended:
         return _suspended(core, driver.wake_at or core.ports.now())
     except (Exception, SystemExit) as error:
@@ -181,7 +183,7 @@ def _attempt(core: Core, program: Program) -> str | None:
         return _failed(core, core.describe(_swallowed()))
     try:
         result = core.ports.payloads.pack(
-            program.encode(value),
+            core.values.encode(program.encode(value), Place("result", core.run.id)),
             key=f"{core.run.app}/{core.run.id}/result-{core.run.epoch}",
             what=f"the result of function {core.run.function!r}",
             beside=700,
@@ -190,6 +192,19 @@ def _attempt(core: Core, program: Program) -> str | None:
     except StepwellError as error:
         return _failed(core, core.describe(error))
     return _end(core, RunStatus.COMPLETED, result=None if result == "null" else result)
+
+
+def _call(core: Core, driver: Driver, program: Program) -> Any:
+    """The function, and what it has left running."""
+    if isinstance(driver, AsyncDriver):
+        return driver.run(lambda: program.start(core, driver))
+    try:
+        value = program.start(core, driver)
+        if not core.suspending:  # otherwise it has swallowed its suspension, and is told so
+            driver.drain()
+        return value
+    finally:
+        driver.join()
 
 
 def _swallowed() -> SuspensionSwallowed:
@@ -214,12 +229,13 @@ def _raised(core: Core, program: Program, error: BaseException) -> str | None:
     else:
         chance = core.chance("body", core.run.attempt)
         delay = round(backoff_delay(program.backoff, core.run.attempt, chance) * 1000)
-    reason = f"attempt {core.run.attempt} failed: {info.type}: {info.message}"[:300]
+    told = info.type if core.values.seals else f"{info.type}: {info.message}"
+    reason = f"attempt {core.run.attempt} failed: {told}"[:300]
     return _suspended(core, core.ports.now() + delay, attempt=core.run.attempt + 1, reason=reason)
 
 
 def _failed(core: Core, error: ErrorInfo) -> str | None:
-    return _end(core, RunStatus.FAILED, error=error)
+    return _end(core, RunStatus.FAILED, error=core.values.close_error(error, Place("error", core.run.id)))
 
 
 def _end(core: Core, status: RunStatus, *, error: ErrorInfo | None = None, result: Any = None) -> str | None:
@@ -298,12 +314,12 @@ def _tidy(core: Core) -> dict[str, Any]:
     return {**tidy, "progress": progress} if progress else tidy
 
 
-def _misfire(ports: Ports, run: RunState, unknown: UnknownFunction) -> str:
-    """The code of this run is not here (any more): let go of it, in case it comes back."""
+def _misfire(ports: Ports, run: RunState, why: str) -> str:
+    """The code of this run, or the key of its values, is not here (any more): let go of it, in case it comes back."""
     misfires, now = run.misfires + 1, ports.now()
-    logger.error("run %s: %s", run.id, unknown.message)
+    logger.error("run %s: %s", run.id, why)
     if misfires > MAX_MISFIRES:
-        info = ErrorInfo(Undeliverable.__name__, f"For 24 hours: {unknown.message}")
+        info = ErrorInfo(Undeliverable.__name__, f"For 24 hours: {why}")
         owes = followers(run, RunStatus.FAILED)
         fields = ended(ports, run, RunStatus.FAILED, owes, info)
     else:
@@ -316,7 +332,7 @@ def _misfire(ports: Ports, run: RunState, unknown: UnknownFunction) -> str:
             "holder": None,
             "lease_until": None,
             "misfires": misfires,
-            "reason": unknown.message[:500],
+            "reason": why[:500],
             "due": due,
         }
         owes = []

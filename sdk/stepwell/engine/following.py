@@ -9,7 +9,7 @@ import logging
 
 from stepwell.decisions.listening import RUN_EVENTS
 from stepwell.engine.accept import accept
-from stepwell.engine.announcing import cause, event_json, run_event
+from stepwell.engine.announcing import cause, error_json, event_json, run_event
 from stepwell.engine.cancelling import let_go
 from stepwell.engine.ending import CHILDREN, EVENT, ON_FAILURE, PARENT, cancel, expiry
 from stepwell.engine.resolve import resolve_child
@@ -60,15 +60,15 @@ def _announce(ports: Ports, run: RunState) -> None:
 
 def _start_failure_handler(ports: Ports, run: RunState) -> None:
     handler = f"{run.function}.on-failure"
-    error = run.error or ErrorInfo("Unknown", "")
+    own = cause(ports, run)
     data = {
         "run_id": run.id,
         "function": run.function,
-        "error": error.as_json(),
-        "event": event_json(cause(ports, run)),
+        "error": error_json(run.error or ErrorInfo("Unknown", "")),
+        "event": event_json(own),
     }
     event_id = event_id_of(derived_ulid(run.ended or 0, "failure", run.id))
-    envelope = Envelope(event_id, RUN_EVENTS[RunStatus.FAILED], data, run.ended or ports.now())
+    envelope = Envelope(event_id, RUN_EVENTS[RunStatus.FAILED], data, run.ended or ports.now(), trace=own.trace)
     start_run(ports, run.app, handler, child_run_id(run.app, handler, run.id, "on_failure"), envelope)
 
 

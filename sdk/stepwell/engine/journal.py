@@ -17,7 +17,8 @@ from stepwell.decisions.deadlines import out_of_time
 from stepwell.engine.ending import kept_until
 from stepwell.engine.overtime import time_out
 from stepwell.engine.tagging import prolong_tags
-from stepwell.errors import NonDeterminism
+from stepwell.engine.values import PLAIN, Values
+from stepwell.errors import NonDeterminism, TamperedValue
 from stepwell.ports import Ports
 from stepwell.records import RunState, RunStatus, StepState
 from stepwell.store.layout import HELD
@@ -32,8 +33,9 @@ class Superseded(BaseException):
 class Journal:
     """The checkpoints of one run, held by one invocation."""
 
-    def __init__(self, ports: Ports, run: RunState, steps: Iterable[StepState]) -> None:
+    def __init__(self, ports: Ports, run: RunState, steps: Iterable[StepState], values: Values = PLAIN) -> None:
         self._ports = ports
+        self._values = values
         self._lock = threading.Lock()
         self._unplaced: dict[str, int] = {}
         self._checked = ports.clock.now()
@@ -46,7 +48,7 @@ class Journal:
         """Checkpoints and marks this invocation has made."""
         self.delivered: set[str] = set()
         self._unmet: set[str] = set()
-        self.fatal: NonDeterminism | None = None
+        self.fatal: NonDeterminism | TamperedValue | None = None
         """Raised in the function, and the end of the run even if the function catches it."""
         self.load(steps)
 
@@ -71,7 +73,9 @@ class Journal:
             self._unmet.clear()
         if step is None or (step.kind == kind and step.shape in (shape, "")):
             return step
-        recorded = f"{step.kind}({step.args or ''})"
+        if step.kind == kind and self._values.same_arguments(self.run.id, step, shape):
+            return step
+        recorded = f"{step.kind}({self._values.shown_arguments(self.run.id, step)})"
         self.fatal = NonDeterminism(
             f"Step {key!r} was recorded as {recorded}, but the code now asks for {kind}({args}). A step that has run "
             "keeps its kind and its arguments: give the new one another id, make its arguments come from the event, "

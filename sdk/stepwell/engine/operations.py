@@ -18,8 +18,9 @@ from stepwell.codec import dumps, loads
 from stepwell.decisions.retries import backoff_delay
 from stepwell.durations import seconds
 from stepwell.engine.core import Core
-from stepwell.engine.resolve import pack_result
+from stepwell.engine.resolve import STEP_OVERHEAD, pack_result
 from stepwell.engine.sending import event_message
+from stepwell.engine.values import ENCODED_ARGUMENTS
 from stepwell.errors import (
     ErrorInfo,
     RunFailed,
@@ -29,6 +30,7 @@ from stepwell.errors import (
     StepwellError,
 )
 from stepwell.events import Envelope
+from stepwell.middleware.base import Place
 from stepwell.records import StepState, StepStatus
 
 
@@ -70,7 +72,7 @@ class Operation:
             "started": before.started if before and before.started else now,
             "ended": None if status.is_open else now,
         }
-        return StepState(
+        step = StepState(
             key=self.key,
             id=self.id,
             kind=self.kind,
@@ -80,14 +82,17 @@ class Operation:
             args=self.args or None,
             **known | fields,
         )
+        return core.values.close_step(core.run.id, step)
 
     def value(self, core: Core) -> Any:
         """The outcome as the function gets it. Raises the step's error; decodes a fresh value at each call."""
         step = self.outcome
         assert step is not None
         if step.status is StepStatus.COMPLETED:
-            return self.decode("null" if step.result is None else core.ports.payloads.unpack(step.result))
-        raise step_error(step)
+            if step.result is None:
+                return self.decode("null")
+            return self.decode(core.values.step_result(core.run.id, step, core.ports.payloads.unpack(step.result)))
+        raise step_error(core.values.open_step(core.run.id, step))
 
 
 def step_error(step: StepState) -> StepError:
@@ -126,6 +131,8 @@ class BodyStep(Operation):
     policy: Policy = field(default_factory=lambda: Policy(retries=3))
     encode: Callable[[Any], str] = dumps
     is_async: bool = False
+    attempt: int = 0
+    """The one under way, or the last one of this invocation."""
 
     has_body = True
 
@@ -163,7 +170,7 @@ class BodyStep(Operation):
             return None
         core.journal.check()
         before = core.journal.steps.get(self.key)
-        attempt = (before.attempts if before else 0) + 1
+        self.attempt = attempt = (before.attempts if before else 0) + 1
         if self.policy.at_most_once or core.careful:
             mark = core.journal.record(self._new(core, StepStatus.STARTED, attempts=attempt))
             if not mark.status.is_open:
@@ -182,8 +189,10 @@ class BodyStep(Operation):
             self._failed(core, attempt, error)
 
     def _completed(self, core: Core, attempt: int, value: Any) -> BaseException | None:
-        text = self.encode(value)
-        result = pack_result(core.ports, core.run.id, self.key, text, f"{core.run.epoch}.{attempt}")
+        text = core.values.encode(self.encode(value), Place("step", core.run.id, self.key))
+        beside = STEP_OVERHEAD + (ENCODED_ARGUMENTS if core.values.seals else 0)
+        by = f"{core.run.epoch}.{attempt}"
+        result = pack_result(core.ports, core.run.id, self.key, text, by, beside=beside)
         self._take(core, core.journal.record(self._new(core, StepStatus.COMPLETED, attempts=attempt, result=result)))
         return None
 
@@ -263,7 +272,8 @@ class Poll(BodyStep):
 
 def send_events(core: Core, events: Sequence[Envelope]) -> None:
     """Send events from inside a step."""
-    core.ports.queue.send(*(event_message(core.ports, event, group=core.run.app) for event in events))
+    sent = [core.values.send(event) for event in events]
+    core.ports.queue.send(*(event_message(core.ports, event, group=core.run.app) for event in sent))
 
 
 def as_backoff(every: Any) -> Mapping[str, Any]:

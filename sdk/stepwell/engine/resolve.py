@@ -156,12 +156,10 @@ def resolve_child(ports: Ports, child: RunState) -> None:
         wake(ports, parent.run, again=first is not None)
 
 
-def pack_result(ports: Ports, run: str, step: str, text: str, by: str) -> Stored:
+def pack_result(ports: Ports, run: str, step: str, text: str, by: str, *, beside: int = STEP_OVERHEAD) -> Stored:
     """A result as it is to stand in a step item of this run; the S3 key is unique to who resolved it."""
     key = f"{run.rpartition('.')[0]}/{run}/{digest(step, by).hex()[:24]}"
-    return ports.payloads.pack(
-        text, key=key, what=f"the result of step {step!r}", beside=STEP_OVERHEAD, inline=INLINE_STEP
-    )
+    return ports.payloads.pack(text, key=key, what=f"the result of step {step!r}", beside=beside, inline=INLINE_STEP)
 
 
 def shape_of(kind: str, arguments: Mapping[str, JSON] | list[JSON] | str | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from stepwell.codec import JSON, canonical, dumps, loads
+from stepwell.codec import JSON, dumps, loads
 from stepwell.decisions.deadlines import soonest
 from stepwell.decisions.listening import is_run_event
 from stepwell.decisions.next import DISPATCH_DEADLINE, rest
@@ -17,8 +17,7 @@ from stepwell.engine.dispatching import dispatch
 from stepwell.engine.ending import kept_until
 from stepwell.engine.forking import branch_off
 from stepwell.engine.tagging import tagged
-from stepwell.events import Envelope
-from stepwell.ids import digest
+from stepwell.events import INVOKED, Envelope
 from stepwell.payloads import INLINE_RUN
 from stepwell.ports import Ports
 from stepwell.queue import look
@@ -63,7 +62,7 @@ def start_run(
         seed=ports.ids.token_bytes(16).hex(),
         event_id=event.id,
         event_name=event.name,
-        event_digest=digest(canonical(event.data)).hex()[:16],
+        event_digest=event.digest(),
         compute=compute or (entry or {}).get("compute", "default"),
         due_at=now + DISPATCH_DEADLINE,
         parent=parent,
@@ -105,8 +104,8 @@ def start_child(ports: Ports, body: Mapping[str, JSON], *, again: bool) -> None:
     """Create the child run that a step asked for."""
     data = body["data"] if "data" in body else loads(ports.payloads.download(body["data_ref"]))
     parent = Parent(**body["parent"]) if body.get("parent") else None
-    name = body.get("event", "stepwell/function.invoked")
-    event = Envelope(body["event_id"], name, data, body["ts"], body.get("tenant"))
+    name = body.get("event", INVOKED)
+    event = Envelope(body["event_id"], name, data, body["ts"], body.get("tenant"), trace=body.get("trace"))
     start_run(
         ports,
         body["app"],

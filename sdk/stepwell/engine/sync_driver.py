@@ -12,6 +12,7 @@ from typing import Any
 from stepwell.engine.core import Core, Suspended, current, engine_calls
 from stepwell.engine.operations import BodyStep, Operation
 from stepwell.errors import ErrorInfo, StepError, StepTimeout
+from stepwell.middleware.base import StepCall
 
 PARALLEL = 10
 """Bodies that run at once unless the caller says otherwise."""
@@ -197,7 +198,10 @@ def prepare(core: Core, operation: BodyStep) -> Callable[[], Any]:
     replacement = hooks.replace(name)
     call = operation.fn if replacement is None else replacement
     scope = current.get()
-    inside = scope.inside(operation.key) if scope else None
+    attempt = None
+    if core.values.chain.steps and core.call is not None:
+        attempt = StepCall(core.call, operation.key, name, operation.kind, operation.attempt)
+    inside = scope.inside(operation.key, attempt) if scope else None
 
     if operation.is_async and replacement is None:
 
@@ -205,7 +209,11 @@ def prepare(core: Core, operation: BodyStep) -> Callable[[], Any]:
             token = current.set(inside)
             try:
                 hooks.before(name, operation.key, core.run.id)
-                value = await call(*operation.positional, **operation.keywords)
+                if attempt is None:
+                    value = await call(*operation.positional, **operation.keywords)
+                else:
+                    with core.around_step(attempt):
+                        value = await call(*operation.positional, **operation.keywords)
                 hooks.after(name, operation.key, core.run.id)
                 return value
             finally:
@@ -213,13 +221,19 @@ def prepare(core: Core, operation: BodyStep) -> Callable[[], Any]:
 
         return run_async
 
+    def called() -> Any:
+        value = call(*operation.positional, **operation.keywords)
+        return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+
     def run() -> Any:
         token = current.set(inside)
         try:
             hooks.before(name, operation.key, core.run.id)
-            value = call(*operation.positional, **operation.keywords)
-            if inspect.isawaitable(value):
-                value = asyncio.run(_awaited(value))
+            if attempt is None:
+                value = called()
+            else:
+                with core.around_step(attempt):
+                    value = called()
             hooks.after(name, operation.key, core.run.id)
             return value
         finally:

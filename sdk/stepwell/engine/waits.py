@@ -153,7 +153,8 @@ class ChildRun(Operation):
 
     def request(self, core: Core) -> Message:
         """The message that starts the child. It is sent before the step is recorded, so a crash in between repeats it."""
-        body = large_field(core.ports, self.message(core.ports.now()), "data", f"events/{self.child}/input")
+        message = core.values.send_call(self.message(core.ports.now()))
+        body = large_field(core.ports, message, "data", f"events/{self.child}/input")
         return Message(body, group=core.run.app)
 
     def register(self, core: Core) -> StepState:

@@ -119,8 +119,10 @@ class LocalStepwell:
         self._backstage = Client(self._ports(counted=False))
         for app in self.apps:
             self._deploy_app(app)
-        self.client: Client = DrivingClient(self._ports(for_client=True), self.world)
-        """A client of this world. Its `result()` moves the clock as far as it takes."""
+        client = DrivingClient(self._ports(for_client=True), self.world)
+        self.client: Client = client.with_middleware(*self.apps[0].middleware.all)
+        """A client of this world, with the middleware of the first app. Its `result()` moves the clock as far as it
+        takes."""
         self.world.begin()
 
     def _deploy_app(self, app: Stepwell) -> None:
@@ -227,7 +229,8 @@ class LocalStepwell:
             names = ", ".join(f"{run.function} ({run.status.value})" for run in chosen)
             raise LookupError(f"event {event_id} started {len(chosen)} runs; say which with function=: {names}")
         if chosen:
-            return chosen[0]
+            app = next(app for app in self.apps if app.id == chosen[0].app)
+            return self._backstage.with_middleware(*app.middleware.all).run(chosen[0].id)
         if not runs:
             self._explain_no_run(event_id)
         return None
