@@ -11,6 +11,7 @@ from typing import Any
 
 from stepwell import AsyncContext, Context, Cron, RetryAfterError, Run, RunStatus, StepError, Stepwell, step
 from stepwell.queue import Message
+from stepwell.middleware.encryption import Encryption, SecretKey
 from stepwell.testing import LocalStepwell
 from tests.integration.support import redeploy
 
@@ -520,6 +521,27 @@ def notified() -> Scenario:
     return Scenario("an S3 notification of two objects", app, completed(2), play=play)
 
 
+def encrypted() -> Scenario:
+    """A step and a child that fails, all of it encrypted: whoever repeats a write encrypts anew, and differently."""
+    app = Stepwell("sealed", middleware=[Encryption(SecretKey(b"k" * 32), clear=["order"])])
+
+    @app.function(on="never", id="work", retries=0)
+    def work(ctx: Context[Any]) -> int:
+        raise ValueError(f"not {ctx.event.data['number']}")
+
+    @app.function(on="go", id="main")
+    def main(ctx: Context[Any]) -> list[Any]:
+        total = ctx.step.run(double, len(ctx.event.data["card"]))
+        try:
+            ctx.step.invoke(work, {"number": total})
+        except StepError as error:
+            return [total, ctx.step.run("why", str, error.message)]
+        return [total, None]
+
+    event = ("go", {"order": "o-1", "card": "4242"})
+    return Scenario("encryption", app, completed([8, "not 8"]), event=event)
+
+
 SCENARIOS: list[Callable[[], Scenario]] = [
     sequential,
     parallel,
@@ -542,4 +564,5 @@ SCENARIOS: list[Callable[[], Scenario]] = [
     ticking,
     over_http,
     notified,
+    encrypted,
 ]
