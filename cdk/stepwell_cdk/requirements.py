@@ -3,11 +3,13 @@
 Two things must be done before the lines may be handed to pip. Markers are judged here, for the Lambda platform,
 because ``pip install --python-version`` judges them for the machine it runs on (it would leave out a package wanted
 ``; sys_platform == "linux"`` when packed on a Mac). And ``stepwell`` itself is taken out: the worker gets the very
-library that synthesizes the stack, so that the engine and its workers never differ in version.
+library that synthesizes the stack, so that the engine and its workers never differ in version. What its extras for
+workers need (``stepwell[encryption]``) stays.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +25,8 @@ _INCLUDE = re.compile(r"^(?:-r|--requirement)[ =]\s*(?P<file>\S+)$")
 _HASH = re.compile(r"\s--hash[ =]\S+")
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _LIBRARY = "stepwell"
+_EXTRAS = frozenset({"encryption", "otel"})
+"""The extras of stepwell that are of use in a worker; the others are for machines of developers."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,12 @@ def _judged(lines: Iterable[tuple[str, str]], platform: Platform) -> Requirement
             wanted = Requirement(_HASH.sub("", line))
         except InvalidRequirement as error:
             raise ValueError(f"{place}: not a requirement ({error}): {line}") from error
-        if canonicalize_name(wanted.name) == _LIBRARY or (
-            wanted.marker and not wanted.marker.evaluate(platform.markers)
-        ):
+        if wanted.marker and not wanted.marker.evaluate(platform.markers):
+            continue
+        if canonicalize_name(wanted.name) == _LIBRARY:
+            for needed in _of_extras(wanted.extras & _EXTRAS):
+                kept.append(str(needed))
+                names.add(canonicalize_name(needed.name))
             continue
         wanted.marker = None
         hashes = "".join(_HASH.findall(line))
@@ -94,3 +101,13 @@ def _judged(lines: Iterable[tuple[str, str]], platform: Platform) -> Requirement
         kept.append(f"{wanted}{hashes}")
         names.add(canonicalize_name(wanted.name))
     return Requirements(tuple(kept), frozenset(names), hashed)
+
+
+def _of_extras(extras: Iterable[str]) -> Iterator[Requirement]:
+    """What these extras of the installed stepwell add to it."""
+    lines = importlib.metadata.requires(_LIBRARY) or []
+    for extra in sorted(extras):
+        for each in map(Requirement, lines):
+            if each.marker and each.marker.evaluate({"extra": extra}) and not each.marker.evaluate({"extra": ""}):
+                each.marker = None
+                yield each

@@ -78,3 +78,16 @@ def with_a_door(stack: cdk.Stack) -> None:
     stepwell.add_event_rule("Orders", event_pattern=events.EventPattern(source=["com.example.shop"]))
     stepwell.add_topic_subscription("Alerts", sns.Topic(stack, "Topic", topic_name="alerts"))
     # [end]
+
+
+def with_encrypted_values(stack: cdk.Stack, stepwell: Stepwell) -> StepwellApp:
+    # [values-key]
+    from aws_cdk import aws_kms as kms
+
+    key = kms.Key(stack, "Values", enable_key_rotation=True)
+    clinic = StepwellApp(
+        stack, "Clinic", stepwell=stepwell, code="clinic", app="app:app", environment={"VALUES_KEY": key.key_arn}
+    )
+    key.grant(clinic.role, "kms:GenerateDataKey", "kms:Decrypt")
+    # [end]
+    return clinic

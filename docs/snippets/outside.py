@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
 
 
 class RateLimited(Exception):
@@ -70,6 +73,27 @@ class Stock:
         return 7 if self.asked[sku] > self.empty_for else 0
 
 
+class Database:
+    """A database that counts its rows and its open connections."""
+
+    rows: ClassVar[list[str]] = []
+    connections: ClassVar[int] = 0
+
+    @classmethod
+    @contextmanager
+    def connect(cls, name: str) -> Iterator[Database]:
+        cls.connections += 1
+        try:
+            yield cls()
+        finally:
+            cls.connections -= 1
+
+    def insert(self, row: str) -> int:
+        self.rows.append(row)
+        return len(self.rows)
+
+
+metrics: dict[str, float] = {}
 bank, printer, renderer, stock = Bank(), Printer(), Renderer(), Stock()
 mail: list[tuple[str, str]] = []
 
@@ -79,3 +103,5 @@ def reset() -> None:
     for thing in (bank, printer, renderer, stock):
         thing.__init__()  # type: ignore[misc]
     mail.clear()
+    metrics.clear()
+    Database.rows.clear()

@@ -14,6 +14,7 @@ import aws_cdk as cdk
 import pytest
 
 from docs.snippets import deploying
+from stepwell_cdk import Stepwell
 
 from .conftest import QUICK, Template, synthesize
 from .policies import allowed, statements_of
@@ -26,7 +27,7 @@ UNPACKED = {"aws:cdk:bundling-stacks": []}
 
 @pytest.fixture(autouse=True)
 def _at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("shop", "crm"):
+    for name in ("shop", "crm", "clinic"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "app.py").write_text(f'from stepwell import Stepwell\n\napp = Stepwell("{name}")\n')
     monkeypatch.chdir(tmp_path)
@@ -59,6 +60,19 @@ def test_what_the_steps_may_do_stands_on_the_apps_role(website: Template) -> Non
     receipts = website.id("AWS::S3::Bucket", "Receipts")
     assert allowed(statements_of(website, "ShopRole"), "s3:PutObject", f"{receipts}.Arn/r-1.pdf")
     assert not allowed(statements_of(website, "StepwellOrchestratorRole"), "s3:PutObject", f"{receipts}.Arn/r-1.pdf")
+
+
+def test_only_the_workers_of_the_app_may_use_the_key_of_its_values() -> None:
+    def build(app: cdk.App) -> None:
+        stack = cdk.Stack(app, "clinic")
+        deploying.with_encrypted_values(stack, Stepwell(stack, "Stepwell"))
+
+    made = synthesize(build, context=UNPACKED)["clinic"]
+    key = made.id("AWS::KMS::Key", "Values")
+    for action in ("kms:GenerateDataKey", "kms:Decrypt"):
+        assert allowed(statements_of(made, "ClinicRole"), action, f"{key}.Arn")
+        assert not allowed(statements_of(made, "StepwellOrchestratorRole"), action, f"{key}.Arn")
+    assert not allowed(statements_of(made, "ClinicRole"), "kms:Encrypt", f"{key}.Arn")
 
 
 def test_two_apps_share_one_stepwell_from_stacks_of_their_own() -> None:

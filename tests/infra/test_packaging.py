@@ -129,6 +129,12 @@ class TestRequirements:
     def test_lines_may_be_given_directly(self) -> None:
         assert Requirements.read(["boto3==1.40.0", "stepwell"], ARM).names == {"boto3"}
 
+    def test_but_what_its_extras_for_workers_need_is_not(self) -> None:
+        assert Requirements.read(["stepwell[encryption,otel,testing]>=0.1"], ARM).names == {
+            "cryptography",
+            "opentelemetry-api",
+        }
+
 
 class TestLock:
     def test_it_holds_what_the_project_needs_in_versions_the_project_accepts(self) -> None:
