@@ -40,7 +40,11 @@ def of_consumer(storage: Storage, role: iam.Role, orchestrator_arn: str) -> None
 
 def of_orchestrator(storage: Storage, role: iam.Role) -> None:
     """The orchestrator: all of the table. Leave to invoke a worker is given by each worker itself."""
-    _allow(role, [*ITEMS, "dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"], storage.table.table_arn)
+    _allow(
+        role,
+        [*ITEMS, "dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"],
+        storage.table.table_arn,
+    )
     _allow(role, ["dynamodb:Query"], storage.index_arn)
     _allow(role, ["sqs:SendMessage"], storage.queue.queue_arn)
     reason = "The orchestrator serves all apps, so it reads and writes the payloads of all of them."

@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import Any
 
 from stepwell import AsyncContext, Context, Cron, RetryAfterError, Run, RunStatus, StepError, Stepwell, step
-from stepwell.queue import Message
 from stepwell.middleware.encryption import Encryption, SecretKey
+from stepwell.queue import Message
 from stepwell.testing import LocalStepwell
 from tests.integration.support import redeploy
 
