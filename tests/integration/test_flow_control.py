@@ -10,6 +10,7 @@ import pytest
 
 from stepwell import (
     Batch,
+    CancelOn,
     Concurrency,
     Context,
     Cron,
@@ -21,6 +22,7 @@ from stepwell import (
     Singleton,
     Stepwell,
     Throttle,
+    Timeouts,
 )
 from stepwell.errors import InvalidOption
 from stepwell.testing import LocalStepwell
@@ -407,7 +409,52 @@ def test_large_events_are_batched_as_well(app: Stepwell, deploy: Deploy) -> None
     assert [run.result for run in runs(local, status="completed")] == [[10, 500_000]]
 
 
+def test_a_replayed_or_forked_batch_takes_all_its_events_along(app: Stepwell, deploy: Deploy) -> None:
+    @app.function(on="go", batch=Batch(3, "1m"))
+    def fn(ctx: Context[Any]) -> Any:
+        ctx.step.run("look", lambda: None)
+        return ctx.step.run("take", lambda: [event.data["order"] for event in ctx.events])
+
+    local = deploy(app)
+    [first, *_] = send(local, 1, 2, 3)
+    run = local.run(first)
+    assert run is not None
+    replayed, forked = local.client.replay(run.id), local.client.fork(run.id, "take")
+    local.run_until_idle()
+    assert local.client.run(replayed).result == [1, 2, 3]
+    assert local.client.run(forked).result == [1, 2, 3]
+
+
 # ---- pausing
+
+
+def test_who_waits_in_line_may_run_out_of_time_or_be_called_off(app: Stepwell, deploy: Deploy) -> None:
+    @app.function(
+        on="go",
+        concurrency=Concurrency(1),
+        timeouts=Timeouts(start="10m"),
+        cancel_on=CancelOn("stop", match={"data.order": "event.data.order"}),
+    )
+    def fn(ctx: Context[Any]) -> None:
+        return None
+
+    local = deploy(app)
+    local.client.pause("shop/fn")
+    send(local, 1, 2, apart=0)
+    begin = local.now()
+    local.advance("5m")
+    local.send("stop", {"order": 2})
+    local.advance("10m")
+    one, two = sorted(runs(local), key=lambda run: run.event.data["order"])
+    assert (one.status, one.reason) == (CANCELLED, "not started within 10m")
+    assert one.ended_at is not None
+    assert (one.ended_at - begin).total_seconds() <= 601
+    assert (two.status, (two.reason or "")[:17]) == (CANCELLED, "cancelled by stop")
+    local.client.resume("shop/fn")
+    [late] = send(local, 3)
+    run = local.run(late)
+    assert run is not None
+    assert run.status is COMPLETED, "those that were cancelled hold nobody up"
 
 
 def test_a_paused_function_starts_nothing_and_loses_nothing(app: Stepwell, deploy: Deploy) -> None:

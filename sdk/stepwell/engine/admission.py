@@ -42,7 +42,7 @@ def admit_run(
     """
     flow = resolve(run.app, entry, event.scope(), triggered=triggered)
     run = replace(run, gates=tuple(slot.gate for slot in flow.slots), priority=flow.priority)
-    run = replace(run, batch=any(bucket.kind == "batch" for bucket in flow.buckets))
+    run = replace(run, batch=run.batch or any(bucket.kind == "batch" for bucket in flow.buckets))
     names = [bucket.gate for bucket in flow.buckets] + list(run.gates)
     for _ in range(TURNS):
         gates, existing = ports.store.gates.read(names, run.id)

@@ -41,6 +41,7 @@ def start_run(
     triggered: bool = False,
     quiet: bool = False,
     fork: Fork | None = None,
+    batch: bool = False,
     again: bool = False,
 ) -> RunState | None:
     """Create a run and ask a worker for it; the run that was already there, if there was one.
@@ -69,6 +70,7 @@ def start_run(
         call=call,
         replay_of=replay_of,
         fork=fork,
+        batch=batch,
         on_failure=bool(entry and entry.get("on_failure")),
         start_within=_limit(entry, "start"),
         finish_within=_limit(entry, "finish"),
@@ -104,6 +106,8 @@ def start_child(ports: Ports, body: Mapping[str, JSON], *, again: bool) -> None:
     """Create the child run that a step asked for."""
     data = body["data"] if "data" in body else loads(ports.payloads.download(body["data_ref"]))
     parent = Parent(**body["parent"]) if body.get("parent") else None
+    fork = branch_off(ports, body.get("fork"))
+    again_of = fork.run if fork is not None else body.get("replay_of")
     name = body.get("event", INVOKED)
     event = Envelope(body["event_id"], name, data, body["ts"], body.get("tenant"), trace=body.get("trace"))
     start_run(
@@ -118,9 +122,17 @@ def start_child(ports: Ports, body: Mapping[str, JSON], *, again: bool) -> None:
         replay_of=body.get("replay_of"),
         received=body.get("sent"),
         quiet=bool(body.get("quiet")),
-        fork=branch_off(ports, body.get("fork")),
+        fork=fork,
+        batch=again_of is not None and _with_members(ports, again_of, body["run"]),
         again=again,
     )
+
+
+def _with_members(ports: Ports, old: str, new: str) -> bool:
+    """Whether a run took other events along, which the one that replays or forks it takes along as well."""
+    members = list(ports.store.gates.members(old))
+    ports.store.gates.keep_members(new, members, ttl=kept_until(ports, ports.now()))
+    return bool(members)
 
 
 def _limit(entry: Mapping[str, Any] | None, name: str) -> int | None:

@@ -111,6 +111,11 @@ class Gates:
 
     # ---- writing
 
+    def keep_members(self, run: str, events: Sequence[Stored], *, ttl: int) -> None:
+        """Put events beside a run that is to be. Unconditional: repeated, it writes the same again."""
+        for place, event in enumerate(events, start=1):
+            self._table.put({"pk": layout.run_pk(run), "sk": layout.member_sk(place), "event": event, "ttl": ttl})
+
     def admit(self, run: RunState, entry: Entry, *, now: int) -> RunState | None:
         """Create a run with all that its gates remember of it, at once.
 
