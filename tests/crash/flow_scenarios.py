@@ -260,15 +260,6 @@ def paused() -> Scenario:
     return Scenario("pause and resume", app, completed(1), play=play)
 
 
-FLOW_SCENARIOS: list[Callable[[], Scenario]] = [
-    one_at_a_time,
-    two_limits,
-    held_up,
-    throttled,
-    limited,
-    single_skip,
-    single_cancel,
-    debounced,
-    batched,
-    paused,
-]
+LINES: list[Callable[[], Scenario]] = [one_at_a_time, two_limits, held_up, paused]
+MEMORIES: list[Callable[[], Scenario]] = [throttled, limited, single_skip, single_cancel, debounced, batched]
+FLOW_SCENARIOS = [*LINES, *MEMORIES]

@@ -69,7 +69,7 @@ class Cloud:
         return eventually(look, f"a run of {function} for {event_id} ends")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """An account into which the root app and the probe app are deployed. Environment variables lead there."""
     cdk_cli.installed()

@@ -1,4 +1,4 @@
-"""Slots, lines, buckets, collectors and pausing."""
+"""Buckets and collectors: what a gate remembers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.crash.flow_scenarios import FLOW_SCENARIOS
+from tests.crash.flow_scenarios import FLOW_SCENARIOS, MEMORIES
 from tests.crash.scenarios import Scenario
 from tests.crash.sweeping import Record, sweep
 
-CHOSEN = FLOW_SCENARIOS
+CHOSEN = MEMORIES
 
 
 @pytest.mark.parametrize("make", CHOSEN, ids=[make.__name__ for make in CHOSEN])

@@ -1,0 +1,18 @@
+"""Slots, their lines, and pausing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.crash.flow_scenarios import FLOW_SCENARIOS, LINES
+from tests.crash.scenarios import Scenario
+from tests.crash.sweeping import Record, sweep
+
+CHOSEN = LINES
+
+
+@pytest.mark.parametrize("make", CHOSEN, ids=[make.__name__ for make in CHOSEN])
+def test_they_survive_every_fault_at_every_call(make: Callable[[], Scenario], record_property: Record) -> None:
+    sweep(make, record_property, FLOW_SCENARIOS)
