@@ -83,11 +83,12 @@ def canned_ports(dynamodb: CannedDynamoDb, spent: Spent) -> Ports:
 
     clock = SystemClock()
     payloads = Payloads(nothing, None)
+    store = Store(Table(lambda: client, "bench"), payloads, retention=RETENTION)
     return Ports(
         clock=clock,
         ids=SystemIds(),
         threads=SystemThreads(),
-        store=Store(Table(lambda: client, "bench"), payloads, retention=RETENTION),
+        open_store=lambda: store,
         queue=Queue(nothing, "bench", None),
         payloads=payloads,
         invoker=Invoker(nothing, nothing),

@@ -89,7 +89,7 @@ def long_run(url: str) -> LongRun:
     ports = Ports.build(session(), config)
     client = TimedClient(session().create_client("dynamodb", endpoint_url=url), spent)
     store = Store(Table(lambda: client, config.table), ports.payloads, retention=config.retention)
-    ports = replace(ports, store=store, invoker=Invoker(lambda: started, lambda: started))
+    ports = replace(ports, open_store=lambda: store, invoker=Invoker(lambda: started, lambda: started))
     store.apps.write(app.manifest(), {"default": "worker"}, ports.now())
     run = queued_run("steps-and-a-rest", "bench/rest", {"steps": STEPS})
     store.runs.create(replace(run, lease=None))

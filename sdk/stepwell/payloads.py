@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepwell.codec import squeeze, unsqueeze
 from stepwell.errors import PayloadTooLarge
-from stepwell.records import Stored
+
+if TYPE_CHECKING:
+    from stepwell.records import Stored
 
 INLINE_STEP = 32 * 1024
 """Above this a result lies in S3. A write of 8 KB costs what a PUT costs; below 32 KB DynamoDB is several times faster."""

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from botocore.config import Config as ClientConfig
@@ -19,9 +19,10 @@ from stepwell.ids import Ids, SystemIds
 from stepwell.invoker import Invoker
 from stepwell.payloads import MAX_PAYLOAD, Payloads
 from stepwell.queue import Queue
-from stepwell.store import Store
-from stepwell.store.table import Table
 from stepwell.threads import SystemThreads, Threads
+
+if TYPE_CHECKING:
+    from stepwell.store import Store
 
 DAY = 86_400.0
 RETENTION = 30 * DAY
@@ -80,13 +81,19 @@ class Ports:
     clock: Clock
     ids: Ids
     threads: Threads
-    store: Store
+    open_store: Callable[[], Store]
+    """Makes the store, which is imported when it is first used: the consumer, on whose cold start events wait, never does."""
     queue: Queue
     payloads: Payloads
     invoker: Invoker
     config: Config
     fresh: Callable[[str, float], bool]
     """Whether a run seen at that time (clock seconds) may still be trusted to be the caller's own."""
+
+    @cached_property
+    def store(self) -> Store:
+        """All that is remembered."""
+        return self.open_store()
 
     def now(self) -> int:
         """Milliseconds since the epoch."""
@@ -107,11 +114,18 @@ class Ports:
         time = clock or SystemClock()
         clients = _Clients(session, config)
         payloads = Payloads(lambda: clients.s3, config.bucket, limit=config.max_payload)
+
+        def open_store() -> Store:
+            from stepwell.store import Store
+            from stepwell.store.table import Table
+
+            return Store(Table(lambda: clients.dynamodb, config.table), payloads, retention=config.retention)
+
         return cls(
             clock=time,
             ids=ids or SystemIds(),
             threads=threads or SystemThreads(),
-            store=Store(Table(lambda: clients.dynamodb, config.table), payloads, retention=config.retention),
+            open_store=open_store,
             queue=Queue(lambda: clients.sqs, config.queue_url, config.dlq_url),
             payloads=payloads,
             invoker=Invoker(lambda: clients.starting, lambda: clients.calling),
