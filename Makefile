@@ -23,11 +23,11 @@ METADATA := pyproject.toml setup.py constraints.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test e2e emulated lint format types check bench synth diff deploy wheel clean
+.PHONY: help venv demo test e2e emulated sweep lint format types check bench synth diff deploy wheel clean
 
 help:
 	@sed -n 's/^#   make /make /p' Makefile
-	@echo "also: make venv lint format types bench synth diff deploy wheel clean"
+	@echo "also: make venv e2e emulated sweep lint format types bench synth diff deploy wheel clean"
 
 # ---- environments: stamp files, so that a second run costs nothing ------------------------------------------------------
 
@@ -63,6 +63,10 @@ e2e: $(VENV)/.installed-dev
 # The integration suite once more, on an emulator that was written independently of moto.
 emulated: $(VENV)/.installed-dev
 	TEST_EMULATOR=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope tests/integration $(ARGS)
+
+# Every scenario of the crash tests with every kind of fault, not only with workers that die: some twenty minutes.
+sweep: $(VENV)/.installed-dev
+	TEST_SWEEP=every $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope tests/crash $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
