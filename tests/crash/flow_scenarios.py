@@ -249,10 +249,12 @@ def paused() -> Scenario:
         return ctx.step.run("only", work, 1)
 
     def play(local: LocalStepwell, event_id: str) -> None:
+        arrived(local, event_id)
         local.client.pause("pause/main")
         send(local, event_id, 1, 2)
         local.advance("3m")
-        assert [run.status for run in local.client.runs(status="scheduled")] == [RunStatus.SCHEDULED] * 2
+        held = [run for n in (1, 2) for run in local.client.runs_of_event(f"e-{n}")]
+        assert [run.status for run in held] == [RunStatus.SCHEDULED] * 2
         local.client.resume("pause/main")
         local.run_until_idle()
         all_completed(local, "o-1", 1, 2)
