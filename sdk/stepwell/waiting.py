@@ -28,6 +28,7 @@ from stepwell.expressions import expression
 from stepwell.middleware.base import Place
 from stepwell.ports import Ports
 from stepwell.records import RunState, RunStatus, StepState, StepStatus
+from stepwell.store.apps import entry_of
 from stepwell.store.waiters import look_up
 
 SHOWN = 3
@@ -58,8 +59,7 @@ class Look:
     @property
     def entry(self) -> Mapping[str, Any]:
         """The run's function in today's manifest; empty if it is gone."""
-        apps, _ = self.ports.store.apps.current()
-        return (apps[self.run.app].function(self.run.function) if self.run.app in apps else None) or {}
+        return entry_of(self.ports.store.apps.current()[0], self.run.app, self.run.function) or {}
 
     @cached_property
     def open_steps(self) -> list[StepState]:

@@ -78,6 +78,8 @@ class Verdict:
     """A run to cancel first, for which this one comes."""
     replaces: str | None = None
     """A run that has not started and never will, for which this one comes."""
+    because: str | None = None
+    """The reason of that run from then on."""
     joins: str | None = None
     """The run that takes this event along with its own."""
     place: int = 0
@@ -118,19 +120,21 @@ def resolve(app: str, entry: Mapping[str, Any], scope: Mapping[str, JSON], *, tr
 def slot_limits(entry: Mapping[str, Any], gates: tuple[str, ...]) -> list[Slot]:
     """The slots a run needs by today's policies. A limit that is gone from the code holds nobody back any more."""
     found = []
-    policies = (entry.get("flow") or {}).get("concurrency", ())
     for gate in gates:
-        mine = next((policy for policy in policies if _kind(policy) == gate.split("#")[2]), None)
+        mine = _policy(gate, entry)
         found.append(Slot(gate, mine["limit"] if mine else UNLIMITED))
     return found
 
 
 def policy_of(gate: str, entry: Mapping[str, Any], scope: Mapping[str, JSON]) -> tuple[Mapping[str, Any], JSON]:
     """The concurrency limit that a gate stands for, and the value of its key for this event."""
-    for policy in (entry.get("flow") or {}).get("concurrency", ()):
-        if _kind(policy) == gate.split("#")[2]:
-            return policy, _value(policy.get("key"), scope)[1]
-    return {}, None
+    policy = _policy(gate, entry) or {}
+    return policy, _value(policy.get("key"), scope)[1]
+
+
+def _policy(gate: str, entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    policies = (entry.get("flow") or {}).get("concurrency", ())
+    return next((policy for policy in policies if _kind(policy) == gate.split("#")[2]), None)
 
 
 def pause_gate(app: str, function: str) -> str:
@@ -228,7 +232,7 @@ def admit(
         elif bucket.kind == "last_tick":
             earlier = runs.get(memory.get("run", ""))
             if earlier is not None and earlier.status is RunStatus.SCHEDULED and not earlier.epoch:
-                verdict = replace(verdict, replaces=earlier.id)
+                verdict = replace(verdict, replaces=earlier.id, because=f"paused: run {run} has a later tick")
             remembers.append((bucket.gate, {"run": run}, now + 365 * 86_400_000))
         elif bucket.kind == "throttle":
             starts, tat = throttled(memory.get("tat"), bucket.policy, max(now, not_before))
@@ -243,6 +247,7 @@ def admit(
         remembers=(*remembers, *verdict.remembers),
         cancels=cancels,
         replaces=verdict.replaces,
+        because=verdict.because,
         joins=verdict.joins,
         place=verdict.place,
         completes=verdict.completes,
@@ -300,6 +305,7 @@ def debounced(
         reason=f"debounce: starts when no later event comes{_of(bucket)}",
         remembers=((bucket.gate, remembered, at),),
         replaces=memory["run"] if open_ else None,
+        because=f"debounce: run {run} has a later event",
     )
 
 

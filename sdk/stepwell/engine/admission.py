@@ -8,15 +8,15 @@ beside. A redelivered event finds its run in the first read, and no gate counts 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from stepwell.decisions.deadlines import soonest
-from stepwell.decisions.flow import Flow, Memory, Verdict, admit, mentioned, pause_gate, resolve
+from stepwell.decisions.flow import Flow, Memory, Verdict, admit, mentioned, resolve
 from stepwell.decisions.next import DISPATCH_DEADLINE, GRACE, rest
 from stepwell.engine.ending import cancel, ended, expiry, followers, skipped
-from stepwell.engine.lines import patience
+from stepwell.engine.lines import patience, slots_of
 from stepwell.events import Envelope
 from stepwell.ids import ulid_millis
 from stepwell.ports import Ports
@@ -52,7 +52,7 @@ def admit_run(
         verdict, others = _decide(ports, flow, memories, run, event)
         if verdict.cancels is not None:
             cancel(ports, verdict.cancels, f"singleton: run {run.id} came in its place")
-        made, written = _write(ports, run, event, entry, flow, verdict, gates, others)
+        made, written = _write(ports, run, event, entry, verdict, gates, others)
         try:
             existing = ports.store.gates.admit(made, written, now=ports.now())
         except (Moved, Full, Room):
@@ -92,7 +92,6 @@ def _write(
     run: RunState,
     event: Envelope,
     entry: Mapping[str, Any],
-    flow: Flow,
     verdict: Verdict,
     gates: Mapping[str, GateState],
     others: Mapping[str, RunState],
@@ -110,35 +109,29 @@ def _write(
             written = replace(written, joins=(verdict.joins, verdict.place), event=packed, completes=full)
         return made, replace(written, ttl=None if made.owes else expiry(ports, now))
     if verdict.replaces is not None:
-        ticks = any(bucket.kind == "last_tick" for bucket in flow.buckets)
-        reason = f"paused: run {run.id} has a later tick" if ticks else f"debounce: run {run.id} has a later event"
         other = others[verdict.replaces]
-        fields = {**ended(ports, other, RunStatus.SKIPPED, followers(other, RunStatus.SKIPPED)), "reason": reason}
-        written = replace(written, skips=(verdict.replaces, {**fields, "line": None}))
+        fields = ended(ports, other, RunStatus.SKIPPED, followers(other, RunStatus.SKIPPED))
+        written = replace(written, skips=(other.id, {**fields, "reason": verdict.because, "line": None}))
     if verdict.status is RunStatus.SCHEDULED and verdict.wake_at is not None:
         wake_at = soonest(run, verdict.wake_at)
         due, delay = rest(wake_at, now)
         if delay is not None:
             ports.queue.send(look(run.id, delay=delay))
         return replace(run, status=RunStatus.SCHEDULED, wake_at=wake_at, due_at=due, reason=verdict.reason), written
-    line = _line(run, entry, flow, gates)
+    slots = slots_of(entry, run)
+    line = _line(slots, gates)
     if line is not None:
         due, ends = patience(ports, run)
         made = replace(run, status=RunStatus.SCHEDULED, line=line[0], wake_at=ends, due_at=due)
         return made, replace(written, waits=line)
-    takes = [(slot.gate, slot.limit) for slot in flow.slots]
-    made = replace(run, status=RunStatus.QUEUED, held=bool(takes), wake_at=None, due_at=now + DISPATCH_DEADLINE)
-    return made, replace(written, takes=takes)
+    made = replace(run, status=RunStatus.QUEUED, held=bool(slots), wake_at=None, due_at=now + DISPATCH_DEADLINE)
+    return made, replace(written, takes=slots)
 
 
-def _line(
-    run: RunState, entry: Mapping[str, Any], flow: Flow, gates: Mapping[str, GateState]
-) -> tuple[str, int] | None:
+def _line(slots: Sequence[tuple[str, int]], gates: Mapping[str, GateState]) -> tuple[str, int] | None:
     """The first gate without room for a newcomer, and its limit."""
-    if entry.get("paused"):
-        return pause_gate(run.app, run.function), 0
-    for slot in flow.slots:
-        gate = gates.get(slot.gate)
-        if gate is not None and (gate.held >= slot.limit or gate.waiting > 0):
-            return slot.gate, slot.limit
+    for name, limit in slots:
+        gate = gates.get(name, GateState(name))
+        if gate.held >= limit or gate.waiting > 0:
+            return name, limit
     return None

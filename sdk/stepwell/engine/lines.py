@@ -24,7 +24,7 @@ from stepwell.ports import Ports
 from stepwell.queue import drain, look
 from stepwell.records import RunState, RunStatus
 from stepwell.store import layout
-from stepwell.store.apps import AppRecord
+from stepwell.store.apps import AppRecord, entry_of
 from stepwell.store.due import Key
 from stepwell.store.gates import Full, Room
 from stepwell.store.runs import LostRun
@@ -39,9 +39,8 @@ TURNS = 10
 Apps = Mapping[str, AppRecord]
 
 
-def slots_of(apps: Apps, run: RunState) -> list[tuple[str, int]]:
+def slots_of(entry: Mapping[str, Any], run: RunState) -> list[tuple[str, int]]:
     """The gates whose slots the run needs now, and their limits by today's code. A paused function has none for starts."""
-    entry = (apps[run.app].function(run.function) if run.app in apps else None) or {}
     if entry.get("paused") and run.epoch == 0 and run.call is None:
         return [(pause_gate(run.app, run.function), 0)]
     return [(slot.gate, slot.limit) for slot in slot_limits(entry, run.gates)]
@@ -63,7 +62,8 @@ def enter(ports: Ports, run: RunState, if_: str, *, apps: Apps | None = None, **
 
     Raises LostRun if the run is no longer as it was seen.
     """
-    slots = slots_of(ports.store.apps.current()[0] if apps is None else apps, run)
+    apps = ports.store.apps.current()[0] if apps is None else apps
+    slots = slots_of(entry_of(apps, run.app, run.function) or {}, run)
     for _ in range(TURNS):  # each turn is a gate that changed between two writes
         now = ports.now()
         try:
@@ -100,7 +100,8 @@ def follow(ports: Ports, gate: str) -> None:
         if run.line != gate:
             held += 1  # another call of this line was faster, and took the slot
             continue
-        if held >= dict(slots_of(apps, run)).get(gate, UNLIMITED):
+        slots = slots_of(entry_of(apps, run.app, run.function) or {}, run)
+        if held >= dict(slots).get(gate, UNLIMITED):
             return
         try:
             refused = enter(ports, run, layout.RESTING, apps=apps)

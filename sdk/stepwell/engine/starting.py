@@ -22,6 +22,7 @@ from stepwell.payloads import INLINE_RUN
 from stepwell.ports import Ports
 from stepwell.queue import look
 from stepwell.records import Fork, Parent, RunState, RunStatus
+from stepwell.store.apps import entry_of
 from stepwell.store.guards import guard_name
 
 
@@ -51,8 +52,7 @@ def start_run(
     `received` is when the queue received what starts it; `quiet` that a run event is among its ancestors.
     """
     if entry is None:
-        record = ports.store.apps.current()[0].get(app)
-        entry = record.function(function) if record else None
+        entry = entry_of(ports.store.apps.current()[0], app, function)
     now = ports.now()
     state = RunState(
         id=run,
@@ -79,15 +79,16 @@ def start_run(
     if not state.quiet and call is None:
         state = replace(state, announces=ends_listened(ports.store.apps.known.values(), state, event))
     state = tagged(ports, _with_event(ports, state, event), entry, event)
+    gated = entry is not None and has_gates(entry) and call is None
     if event.ts > now + 1000 and parent is None:
         wake_at = soonest(state, event.ts)
         due, delay = rest(wake_at, now)
         state = replace(state, status=RunStatus.SCHEDULED, wake_at=wake_at, due_at=due)
-        if delay is not None:
+        if delay is not None and not gated:
             ports.queue.send(look(run, delay=delay))
     guards = file_guards(ports, state, entry, event, now if received is None else received)
     state = replace(state, guards=tuple(guard_name(guard) for guard in guards))
-    if entry is not None and has_gates(entry) and call is None:
+    if entry is not None and gated:  # which also decides when it is looked at
         stands, new = admit_run(ports, state, entry, event, triggered=triggered)
     else:
         existing = ports.store.runs.create(state)

@@ -22,6 +22,7 @@ from stepwell.ids import derived_ulid, event_id_of, event_key, run_id
 from stepwell.ports import Ports
 from stepwell.queue import Message
 from stepwell.schedules import Schedule
+from stepwell.store.apps import entry_of
 from stepwell.store.crons import CronState
 from stepwell.store.due import Key
 
@@ -113,8 +114,7 @@ def _message(cron: CronState, tick: int, now: int) -> Message:
 def start_tick(ports: Ports, record: Mapping[str, JSON], *, again: bool) -> None:
     """Start the run of a tick, unless its schedule is no longer declared. Repeated, it finds the run that is there."""
     app, function, tick = record["app"], record["function"], record["at"]
-    registered = ports.store.apps.current()[0].get(app)
-    entry = registered.function(function) if registered is not None else None
+    entry = entry_of(ports.store.apps.current()[0], app, function)
     declared = [schedule for _, schedule in _declared([entry] if entry is not None else ())]
     found = [each for each in declared if (each.expression, each.tz) == (record["cron"], record["tz"])]
     if not found:

@@ -45,6 +45,11 @@ class AppRecord:
         return next((entry for entry in self.functions if entry["id"] == function), None)
 
 
+def entry_of(apps: Mapping[str, AppRecord], app: str, function: str) -> dict[str, Any] | None:
+    """A function as it is declared now, None if it or its app is gone."""
+    return apps[app].function(function) if app in apps else None
+
+
 class Apps:
     """The manifests, cached for as long as the version counter stands still."""
 

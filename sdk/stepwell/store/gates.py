@@ -13,7 +13,7 @@ from typing import Any
 from stepwell.codec import canonical, loads
 from stepwell.records import RunState, RunStatus, Stored
 from stepwell.store import layout
-from stepwell.store.runs import LostRun, run_from, run_item
+from stepwell.store.runs import LostRun, changes, run_from, run_item
 from stepwell.store.table import Item, Lost, Table
 from stepwell.store.transactions import Refused, Transactions, Write
 
@@ -127,7 +127,7 @@ class Gates:
         writes += [_remember(gate, memory, until, now) for gate, memory, until in entry.remembers]
         if entry.skips is not None:
             skipped, fields = entry.skips
-            set_, remove = _split(fields)
+            set_, remove, _ = changes(skipped, fields)
             key = (layout.run_pk(skipped), layout.RUN_SK)
             writes.append(Write("Update", key, set_=set_, remove=remove, if_=layout.PENDING))
         if entry.joins is not None:
@@ -163,21 +163,8 @@ class Gates:
         closed = next((gate for gate, limit in slots if limit <= 0), None)
         if closed is not None:
             raise Full(closed, 0)
-        due_pk, due_sk = layout.due_key(run.id, due)
-        set_: dict[str, Any] = {"status": RunStatus.QUEUED.value, "due_pk": due_pk, "due_sk": due_sk}
-        if run.gates:
-            set_["held"] = True
-        condition, values = _as_seen(if_, run, values)
-        writes = [
-            Write(
-                "Update",
-                (layout.run_pk(run.id), layout.RUN_SK),
-                set_=set_,
-                remove=("wake_at", "line", "reason"),
-                if_=condition,
-                values=values,
-            )
-        ]
+        fields = {"status": RunStatus.QUEUED.value, "due": due, "wake_at": None, "line": None, "reason": None}
+        writes = [_change(run, if_, {**fields, **({"held": True} if run.gates else {}), **values})]
         writes += [_take(gate, limit, now, in_line=gate == run.line) for gate, limit in slots]
         if run.line is not None:
             writes += _quit(run, run.line, now, counted=run.line in {gate for gate, _ in slots})
@@ -195,18 +182,8 @@ class Gates:
 
         `wake_at` is when it is out of time, if it may not wait for ever.
         """
-        due_pk, due_sk = layout.due_key(run.id, due)
-        condition, values = _as_seen(if_, run, values)
         writes = [
-            Write(
-                "Update",
-                (layout.run_pk(run.id), layout.RUN_SK),
-                set_={"line": gate, "due_pk": due_pk, "due_sk": due_sk}
-                | ({} if wake_at is None else {"wake_at": wake_at}),
-                remove=("wake_at",) if wake_at is None else (),
-                if_=condition,
-                values=values,
-            ),
+            _change(run, if_, {"line": gate, "due": due, "wake_at": wake_at, **values}),
             *_join(run, gate, limit, now),
         ]
         if run.line is not None:
@@ -215,7 +192,7 @@ class Gates:
             self._transactions.write(*writes)
         except Refused as refused:
             if refused.index == 0:
-                raise LostRun(run_from(refused.item) if refused.item else None) from None
+                raise LostRun.to(refused.item) from None
             if refused.index == 1:
                 raise Room from None
             raise LostRun(run) from None
@@ -226,28 +203,14 @@ class Gates:
         The run must hold what `run` says it holds: the loser looks again, or a slot would be given back twice or never.
         Its place in a line stays behind, and is struck out by whoever comes upon it.
         """
-        values = {":" + name[1:]: value for name, value in fields.items() if name.startswith("_")}
-        set_, remove = _split({name: value for name, value in fields.items() if not name.startswith("_")})
-        due = set_.pop("due", None)
-        if due is not None:
-            set_["due_pk"], set_["due_sk"] = layout.due_key(run.id, due)
-        condition, values = _as_seen(if_, run, values)
-        key = (layout.run_pk(run.id), layout.RUN_SK)
-        gone = (*(name for name in remove if name != "due"), "held", "line")
-        if not run.held:
-            try:
-                self._table.update(*key, set_=set_, remove=gone, if_=condition, values=values, returning="NONE")
-            except Lost as lost:
-                raise LostRun(run_from(lost.item) if lost.item else None) from None
-            return
         back = [
             Write("Update", (layout.gate_pk(gate), layout.GATE_SK), add={"held": -1}, set_=_used(now))
-            for gate in run.gates
+            for gate in (run.gates if run.held else ())
         ]
         try:
-            self._transactions.write(Write("Update", key, set_=set_, remove=gone, if_=condition, values=values), *back)
+            self._transactions.write(_change(run, if_, {**fields, "held": None, "line": None}), *back)
         except Refused as refused:
-            raise LostRun(run_from(refused.item) if refused.item else None) from None
+            raise LostRun.to(refused.item) from None
 
     def waiting(self, gate: str) -> int:
         """How many runs stand in the line of a gate; strongly consistent."""
@@ -363,15 +326,13 @@ def _used(now: int) -> dict[str, Any]:
     return {"ttl": now // 1000 + _KEEP}
 
 
-def _as_seen(if_: str, run: RunState, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The condition, and that the run holds and waits for what it was seen to."""
-    given = {":" + name.lstrip(":_"): value for name, value in values.items()}
+def _change(run: RunState, if_: str, fields: Mapping[str, Any]) -> Write:
+    """The run changed, on the condition given, and that it holds and waits for what it was seen to."""
+    set_, gone, values = changes(run.id, fields)
     condition = f"({if_}) AND {layout.HOLDING if run.held else layout.NOT_HOLDING}"
     if run.line is None:
-        return f"{condition} AND {layout.NOT_IN_LINE}", given
-    return f"{condition} AND {layout.IN_LINE}", {**given, ":line": run.line}
-
-
-def _split(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    set_ = {name: value for name, value in fields.items() if value is not None}
-    return set_, tuple(name for name, value in fields.items() if value is None)
+        condition += f" AND {layout.NOT_IN_LINE}"
+    else:
+        condition, values = f"{condition} AND {layout.IN_LINE}", {**values, ":line": run.line}
+    key = (layout.run_pk(run.id), layout.RUN_SK)
+    return Write("Update", key, set_=set_, remove=gone, if_=condition, values=values)

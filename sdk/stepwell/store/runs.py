@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +19,11 @@ class LostRun(Exception):
     def __init__(self, run: RunState | None) -> None:
         super().__init__("the run is not as it was")
         self.run = run
+
+    @classmethod
+    def to(cls, item: Item | None) -> LostRun:
+        """The refusal that gave this item as what stands there."""
+        return cls(run_from(item) if item else None)
 
 
 class Runs:
@@ -80,28 +85,18 @@ class Runs:
             stands = lost.item or {}
             if stands.get("epoch") == seen + 1 and stands.get("holder") == lease.holder:
                 return run_from(stands)  # our own claim, whose answer was lost
-            raise LostRun(run_from(stands) if stands else None) from None
+            raise LostRun.to(stands) from None
         return run_from(item)
 
-    def change(
-        self, run: str, if_: str, *, due: int | None = None, remove: tuple[str, ...] = (), **fields: Any
-    ) -> RunState:
-        """Change a run under a condition of `layout`.
-
-        `fields` are attributes; those beginning with `_` are values the condition names. `due` moves the run in the
-        index. Raises LostRun.
-        """
-        values = {":" + name[1:]: value for name, value in fields.items() if name.startswith("_")}
-        set_ = {name: value for name, value in fields.items() if not name.startswith("_") and value is not None}
-        gone = remove + tuple(name for name, value in fields.items() if not name.startswith("_") and value is None)
-        if due is not None:
-            set_["due_pk"], set_["due_sk"] = layout.due_key(run, due)
+    def change(self, run: str, if_: str, **fields: Any) -> RunState:
+        """Change a run under a condition of `layout`. `fields` as `changes` takes them. Raises LostRun."""
+        set_, gone, values = changes(run, fields)
         try:
             return run_from(
                 self._table.update(layout.run_pk(run), layout.RUN_SK, set_=set_, remove=gone, if_=if_, values=values)
             )
         except Lost as lost:
-            raise LostRun(run_from(lost.item) if lost.item else None) from None
+            raise LostRun.to(lost.item) from None
 
     def note_replay(self, run: RunState, operation: str, new: str, *, ttl: int) -> str:
         """Note that a bulk operation replays the event of a run as `new`. CREATE: gives what stands, this or the first."""
@@ -118,7 +113,7 @@ class Runs:
         try:
             item = self._table.update(layout.run_pk(run), layout.RUN_SK, add={"wakes": 1}, if_=layout.RUNNING)
         except Lost as lost:
-            raise LostRun(run_from(lost.item) if lost.item else None) from None
+            raise LostRun.to(lost.item) from None
         return run_from(item)
 
     # ---- steps
@@ -205,6 +200,20 @@ def _runs_of(keys: Iterable[Item]) -> Iterator[str]:
     for key in keys:
         if key["pk"].startswith("RUN#"):
             yield key["pk"].removeprefix("RUN#")
+
+
+def changes(run: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...], dict[str, Any]]:
+    """What is set, what is removed, and the values that the condition names.
+
+    `fields` are attributes of a run, None to remove one. Those beginning with `_` are values of the condition; `due`
+    (milliseconds) moves the run in the index.
+    """
+    values = {":" + name[1:]: value for name, value in fields.items() if name.startswith("_")}
+    plain = {name: value for name, value in fields.items() if not name.startswith("_") and name != "due"}
+    set_ = {name: value for name, value in plain.items() if value is not None}
+    if fields.get("due") is not None:
+        set_["due_pk"], set_["due_sk"] = layout.due_key(run, fields["due"])
+    return set_, tuple(name for name, value in plain.items() if value is None), values
 
 
 def run_item(run: RunState) -> Item:
