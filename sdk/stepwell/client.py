@@ -194,7 +194,8 @@ class Client:
 
     def runs(self, **filters: Unpack[Filters]) -> Iterator[Run]:
         """Runs, newest first: of one `function` ("app/function-id"), in some `status` or several, created from `since` to
-        `until`, under a `tag` ("name=value"); at most `limit`. Read page by page as they are taken.
+        `until`, under a `tag` ("name=value"), older than the run `before`; at most `limit`. Read page by page as they
+        are taken. Who cannot hold on to the iterator gives the id of the last run of a page as `before` of the next.
 
         Steps that run in workers of their own are not among them. Raises InvalidOption, UnknownFunction.
         """

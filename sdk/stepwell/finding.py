@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 from stepwell.clock import millis
 from stepwell.engine.listing import list_runs
 from stepwell.errors import InvalidOption, UnknownFunction
+from stepwell.ids import ulid_millis
 from stepwell.ports import Ports
 from stepwell.records import RunState, RunStatus
 from stepwell.store.apps import AppRecord
@@ -31,6 +32,8 @@ class Filters(TypedDict, total=False):
     since: datetime | None
     """Created then or later. A naive time is local."""
     until: datetime | None
+    before: str | None
+    """Older than the run of this id: the last one of a page, to read the next page."""
     tag: str | None
     """`name=value`."""
     limit: int | None
@@ -74,11 +77,15 @@ class Finder:
         apps = self.apps()
         only = None if function is None else self.target(function, apps)
         since, until = self.span(apps, filters.get("since"), filters.get("until"))
+        before = filters.get("before")
+        if before is not None:
+            until = min(until, _created(before))
         if tag is not None:
             found = self._tagged(apps if only is None else [only[0]], tag, only, statuses, since, until)
         else:
             found = self.listed(apps, only, statuses, since, until)
-        return islice(found, filters.get("limit"))
+        older = found if before is None else (run for run in found if _ulid(run.id) < _ulid(before))
+        return islice(older, filters.get("limit"))
 
     def listed(
         self, apps: Apps, only: tuple[str, str] | None, statuses: Collection[RunStatus], since: int, until: int
@@ -128,6 +135,13 @@ def status_of(status: RunStatus | str) -> RunStatus:
     except ValueError:
         known = ", ".join(each.value for each in RunStatus)
         raise InvalidOption(f"There is no status {status!r}; there are {known}.") from None
+
+
+def _created(run: str) -> int:
+    created = ulid_millis(_ulid(run))
+    if created is None:
+        raise InvalidOption(f"`before` is the id of a run, the last of a page; got {run!r}.")
+    return created
 
 
 def _millis(moment: datetime) -> int:

@@ -81,6 +81,22 @@ def test_runs_of_some_time(local: LocalStepwell) -> None:
     assert days(local.client.runs(function="shop/one", **span)) == [2, 1]
 
 
+@pytest.mark.parametrize("status", [None, ["completed", "failed"]])
+def test_pages_of_runs_meet_without_a_gap_or_a_double(local: LocalStepwell, status: Any) -> None:
+    whole = [run.id for run in local.client.runs(status=status)]
+    pages, last = [], None
+    while page := [run.id for run in local.client.runs(status=status, before=last, limit=1)]:
+        pages += page
+        last = page[-1]
+    assert pages == whole
+    assert len(whole) > 3
+
+
+def test_a_page_before_something_that_is_no_run_is_refused(local: LocalStepwell) -> None:
+    with pytest.raises(InvalidOption, match="id of a run, the last of a page; got 'page 2'"):
+        list(local.client.runs(before="page 2"))
+
+
 def test_the_runs_of_an_event_in_any_state(local: LocalStepwell) -> None:
     event_id = local.send("go", {"do": "complete", "day": 9})
     assert local.client.runs_of_event(event_id) == []

@@ -60,6 +60,7 @@ def test_a_tag_goes_together_with_the_other_filters_and_newest_come_first(shop: 
 
     assert found() == [newest, asleep, done]
     assert found(limit=2) == [newest, asleep]
+    assert found(before=newest, limit=1) == [asleep]
     assert found(status="suspended") == [asleep]
     assert found(since=local.now() - timedelta(seconds=90)) == [newest]
     assert found(until=local.now() - timedelta(seconds=90)) == [asleep, done]

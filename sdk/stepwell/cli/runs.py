@@ -41,6 +41,9 @@ def list_(
     ] = None,
     until: Until = None,
     tag: Tag = None,
+    before: Annotated[
+        str | None, typer.Option("--before", metavar="RUN", help="Older than this run: the next page.")
+    ] = None,
     event: Annotated[str | None, typer.Option("--event", metavar="ID", help="What this event has started.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
     stack: Stack = None,
@@ -60,7 +63,8 @@ def list_(
         found = client.runs_of_event(event)
     else:
         # One more than is shown, to know whether there are more.
-        found = list(islice(client.runs(function=function, status=status, since=begin, until=end, tag=tag), limit + 1))
+        runs = client.runs(function=function, status=status, since=begin, until=end, before=before, tag=tag)
+        found = list(islice(runs, limit + 1))
     shown = found[:limit]
     if as_json:
         print_json([run_shape(run) for run in shown])
@@ -71,7 +75,7 @@ def list_(
         return
     console.print(_table(shown, now, signs(console)))
     if len(found) > limit:
-        hint(console, f"There are more: --limit {limit * 5}, or narrow it down with --function, --status and --tag.")
+        hint(console, f"There are more: --before {shown[-1].id}, or narrow it down with --function, --status and --tag.")
     else:
         hint(console, several(len(shown), "run"))
 
