@@ -73,13 +73,16 @@ class FastLambda:
     @contextmanager
     def open(self) -> Iterator[FastLambda]:
         """Poll the queue for as long as the block lasts."""
-        threads = [threading.Thread(target=self._poll, name=f"poller {n}") for n in range(self._pollers)]
+        # One of them also looks by itself, for delayed messages, which arrive without being announced.
+        looking = (0.25, *[None] * (self._pollers - 1))
+        threads = [threading.Thread(target=self._poll, args=(every,)) for every in looking]
         for thread in threads:
             thread.start()
         try:
             yield self
         finally:
             self._stopping = True
+            self._sent.release(self._pollers)
             for thread in threads:
                 thread.join()
             self._pool.shutdown()
@@ -97,9 +100,9 @@ class FastLambda:
     def _arrived(self, **_: Any) -> None:
         self._sent.release()
 
-    def _poll(self) -> None:
+    def _poll(self, every: float | None) -> None:
         while not self._stopping:
-            self._sent.acquire(timeout=0.25)  # delayed messages arrive without being announced
+            self._sent.acquire(timeout=every)
             while messages := self._receive():
                 self._deliver(messages)
 
