@@ -6,15 +6,17 @@ import importlib
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepwell.app import Stepwell
-from stepwell.client import Client
 from stepwell.engine.core import NoHooks, StepHooks
 from stepwell.engine.execution import Invocation, execute
 from stepwell.errors import InvalidOption
 from stepwell.ports import Ports
 from stepwell_lambdas.lazy import Handler, lazily, remaining
+
+if TYPE_CHECKING:
+    from stepwell.client import Client
 
 logger = logging.getLogger("stepwell")
 
@@ -66,7 +68,13 @@ def load_app(path: str) -> Stepwell:
 
 def _build() -> Handler:
     app, ports = load_app(os.environ.get("STEPWELL_APP", "")), Ports.from_env()
-    app.bind(Client(ports, default_group=app.id))
+
+    def open_client() -> Client:
+        from stepwell.client import Client
+
+        return Client(ports, default_group=app.id)
+
+    app.bind(open_client)
     return make_handler(ports, app)
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from stepwell.client import Client
 from stepwell.context import AsyncContext, Context
 from stepwell.endings import endings
 from stepwell.engine.async_driver import AsyncDriver
@@ -48,6 +47,7 @@ from stepwell.steps import check_retries
 from stepwell.typed import Typed, returns
 
 if TYPE_CHECKING:
+    from stepwell.client import Client
     from stepwell.records import RunState
 
 DEFAULT_RETRIES = 3
@@ -115,6 +115,7 @@ class Stepwell:
         self._values = Values(self.middleware, withholding)
         self.functions: dict[str, Function] = {}
         self._client: Client | None = None
+        self._open_client: Callable[[], Client] = self._client_from_env
 
     # ---- declaring functions
 
@@ -254,17 +255,21 @@ class Stepwell:
     def client(self) -> Client:
         """The client: of the local world inside `with LocalStepwell(app)`, otherwise from the environment."""
         if self._client is None:
-            self.bind(Client.from_env(default_group=self.id))
-        assert self._client is not None
+            self._client = self._open_client().with_middleware(*self.middleware.all)
         return self._client
 
-    def bind(self, client: Client) -> None:
-        """Use this client from now on, with the app's middleware."""
-        self._client = client.with_middleware(*self.middleware.all)
+    def bind(self, open_client: Callable[[], Client]) -> Callable[[], Client]:
+        """Use the client that this gives from now on, with the app's middleware; gives what was used before.
 
-    def unbind(self) -> None:
-        """Use a client from the environment again."""
-        self._client = None
+        It is called when a client is first needed: a worker whose functions need none never imports one.
+        """
+        before, self._open_client, self._client = self._open_client, open_client, None
+        return before
+
+    def _client_from_env(self) -> Client:
+        from stepwell.client import Client
+
+        return Client.from_env(default_group=self.id)
 
     def send(
         self,

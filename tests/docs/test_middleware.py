@@ -49,11 +49,11 @@ def test_a_rotated_app_reads_what_the_old_key_wrote_and_the_old_one_not_what_the
         local.run_until_idle()
         (run,) = local.client.runs()
         assert local.client.with_middleware(*after.middleware.all).result(run.id) == "secret"
-        after.bind(local.client)
+        bound = after.bind(lambda: local.client)
         event_id = after.send("go", {"text": "secret"})
         local.run_until_idle()
         later = local.run(event_id)
         assert later is not None
         with pytest.raises(KeyUnavailable):
             assert later.event
-        after.unbind()
+        after.bind(bound)

@@ -427,6 +427,22 @@ print(before, "cronsim" in sys.modules)
 
         assert (run.stdout, run.stderr) == ("False True\n", "")
 
+    def test_a_worker_loads_the_client_when_its_functions_first_use_one(self) -> None:
+        program = """
+import os, sys
+import stepwell_lambdas.worker.handler
+from stepwell import Stepwell
+app = Stepwell("shop")
+app.function(on="go", id="fn")(lambda ctx: None)
+before = "stepwell.client" in sys.modules
+os.environ |= {"STEPWELL_TABLE": "table", "STEPWELL_QUEUE_URL": "queue"}
+app.client
+print(before, "stepwell.client" in sys.modules)
+"""
+        run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+        assert (run.stdout, run.stderr) == ("False True\n", "")
+
     @pytest.mark.parametrize(
         ("module", "loaded"),
         [

@@ -75,7 +75,9 @@ def list_(
         return
     console.print(_table(shown, now, signs(console)))
     if len(found) > limit:
-        hint(console, f"There are more: --before {shown[-1].id}, or narrow it down with --function, --status and --tag.")
+        hint(
+            console, f"There are more: --before {shown[-1].id}, or narrow it down with --function, --status and --tag."
+        )
     else:
         hint(console, several(len(shown), "run"))
 

@@ -76,7 +76,7 @@ class LocalStepwell:
         """The simulated AWS account, for tests of Stepwell itself."""
         self._hooks = LocalHooks(self.world)
         self._door = LocalDoor(self.world, self._ports, webhooks, secrets or {})
-        self._bound_before: list[tuple[Stepwell, Client | None]] = []
+        self._bound_before: list[tuple[Stepwell, Callable[[], Client]]] = []
 
     # ---- the block
 
@@ -93,11 +93,8 @@ class LocalStepwell:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         while self._bound_before:
-            app, client = self._bound_before.pop()
-            if client is None:
-                app.unbind()
-            else:
-                app.bind(client)
+            app, open_client = self._bound_before.pop()
+            app.bind(open_client)
         self.world.close(failed=error is not None)
 
     def _deploy(self) -> None:
@@ -138,8 +135,8 @@ class LocalStepwell:
         register(ports, manifest, workers)
         for cron in ports.store.crons.of_app(app.id):
             self.world.table.refresh(cron.key)  # nobody saw it being written, and the sweeper has to come for it
-        self._bound_before.append((app, app._client))
-        app.bind(DrivingClient(self._ports(for_client=True), self.world, default_group=app.id))
+        client = DrivingClient(self._ports(for_client=True), self.world, default_group=app.id)
+        self._bound_before.append((app, app.bind(lambda: client)))
 
     def _add_worker(self, app: Stepwell, compute: str) -> Any:
         def build() -> Handler:
