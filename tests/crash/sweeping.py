@@ -1,8 +1,11 @@
-"""Every scenario, with faults at every call to AWS.
+"""Every scenario, with faults at calls to AWS. How many, TEST_SWEEP says:
 
-By default each call is cut before and after its effect. `make sweep` (`TEST_SWEEP=every`) also throttles it and makes it lose
-its answer, refuses batches in part, and shares two longer outages (an SDK that gives up) out among the scenarios;
-`TEST_SWEEP=full` tries all faults at every call everywhere.
+sample   each fifth of the cuts: what a change is tried with (`make test`)
+cuts     every call is cut before and after its effect: what is merged has passed this (`.ci/run`)
+every    also throttled, its answer lost, its batch refused in part; and two longer outages, in which the SDK gives up,
+         shared out among the scenarios (`make sweep`)
+full     all faults at every call everywhere
+
 The scenarios stand in several modules, because a module is what one worker of the test run takes.
 """
 
@@ -18,12 +21,14 @@ from tests.crash.scenarios import SCENARIOS, Scenario
 Record = Callable[[str, Any], None]
 
 OUTAGES = (FaultKind.REFUSED, FaultKind.UNKNOWN)
-DEPTH = os.environ.get("TEST_SWEEP", "short")
+DEPTH = os.environ.get("TEST_SWEEP", "sample")
+DEPTHS = ("sample", "cuts", "every", "full")
 
 
 def kinds(number: int) -> list[FaultKind]:
     """The faults that a scenario is put through."""
-    if DEPTH == "short":
+    assert DEPTH in DEPTHS, f"TEST_SWEEP is {DEPTH!r}; there are {', '.join(DEPTHS)}"
+    if DEPTH in ("sample", "cuts"):
         return [FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER]
     full = DEPTH == "full"
     return [kind for kind in FaultKind if full or kind not in OUTAGES or kind is OUTAGES[number % len(OUTAGES)]]
@@ -33,13 +38,16 @@ def sweep(make: Callable[[], Scenario], record: Record, among: Sequence[Callable
     """Crash a scenario everywhere, and record how many fault points there were. The longer outages are shared out
     `among` these."""
     scenario = make()
+    number, sample = among.index(make), DEPTH == "sample"
     points = crash_sweep(
         scenario.everything(),
         scenario.event,
         check=scenario.check,
         play=scenario.play,
         function=scenario.function,
-        kinds=kinds(among.index(make)),
+        kinds=kinds(number),
+        every=5 if sample else 1,
+        first=number % 5 if sample else 0,
     )
     record("fault_points", points)
-    assert points > 20
+    assert points > (3 if sample else 15)

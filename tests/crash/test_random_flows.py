@@ -30,6 +30,7 @@ from stepwell.store.layout import RUN_SK
 from stepwell.testing import Chaos, Fault, FaultKind, FaultPlan, LocalStepwell
 from stepwell.testing.invariants import check, concurrency_within
 from stepwell.testing.observations import Wrote
+from tests.crash.flow_scenarios import runs_of
 
 FLOWS = int(os.environ.get("TEST_PROGRAMS", "3"))
 """Per kind of gate."""
@@ -184,7 +185,7 @@ def run_flow(kind: Callable[[Random], Any], seed: int) -> None:
                 local.advance(random.choice([1, 7, 30]))
         for _ in range(40):
             local.advance("10m")
-            runs = list(local.client.runs())
+            runs = runs_of(local)[::-1]
             if len(runs) == count and all(run.status.is_terminal for run in runs):
                 break
         assert len(runs) == count, "every event has its run"

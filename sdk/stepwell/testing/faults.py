@@ -41,11 +41,12 @@ class FaultKind(StrEnum):
         if self is FaultKind.PARTIAL:
             return call.operation in ("SendMessageBatch", "BatchGetItem", "BatchWriteItem")
         if self in (FaultKind.LOST, FaultKind.UNKNOWN):
-            return call.operation not in _READS
+            return call.operation not in READS
         return call.service in _THROTTLING
 
 
-_READS = frozenset({"GetItem", "Query", "BatchGetItem", "GetObject"})
+READS = frozenset({"GetItem", "Query", "BatchGetItem", "GetObject"})
+"""Operations that leave nothing behind."""
 
 _THROTTLING = {
     "dynamodb": (400, "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException", "Rate exceeded"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.testing import invariants
 from stepwell.testing.calls import Call
-from stepwell.testing.faults import Fault, FaultKind, FaultPlan
+from stepwell.testing.faults import READS, Fault, FaultKind, FaultPlan
 from stepwell.testing.local import LocalStepwell
 from stepwell.views import Run
 
@@ -40,6 +40,8 @@ def crash_sweep(
     play: Callable[[LocalStepwell, str], None] | None = None,
     kinds: Collection[FaultKind] = tuple(FaultKind),
     function: str | None = None,
+    every: int = 1,
+    first: int = 0,
     seed: int = 0,
 ) -> int:
     """Run a function with every kind of fault at every call to AWS; gives the number of fault points tried.
@@ -47,7 +49,8 @@ def crash_sweep(
     event: what starts it, a model or (name, data). check: is given the run when it has ended, and raises if anything is
     not as it should be; state of your own, such as a fake's list of charges, should be checked and reset there. play: does
     what the function waits for, given the world and the event's id (it is called once, right after the event was
-    handled). function: which function's run is meant, if the event starts several.
+    handled). function: which function's run is meant, if the event starts several. every: only each so many-th of the
+    fault points, to be quick, beginning with `first` (from 0); an odd number meets crashes before and after in turn.
 
     Stepwell's own promises are checked as well. Raises SweepFailed, from whatever `check` has raised.
     """
@@ -69,7 +72,8 @@ def crash_sweep(
             return local.world.calls
 
     calls = once(FaultPlan())
-    points = [(call, kind) for call in calls for kind in FaultKind if kind in kinds and kind.applies_to(call)]
+    points = [(call, kind) for call in calls for kind in FaultKind if kind in kinds and _differs(kind, call)]
+    points = points[first::every]
     with _many_worlds():
         for call, kind in points:
             fault = Fault(kind, at=call.number)
@@ -97,6 +101,11 @@ def _many_worlds() -> Iterator[None]:
     finally:
         gc.unfreeze()
         logger.setLevel(level)
+
+
+def _differs(kind: FaultKind, call: Call) -> bool:
+    """Whether that fault can happen there. To die after a read is to die before it."""
+    return kind.applies_to(call) and not (kind is FaultKind.CRASH_AFTER and call.operation in READS)
 
 
 def _ended(local: LocalStepwell, event_id: str, function: str | None, known: str | None) -> Run:
