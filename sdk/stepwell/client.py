@@ -23,8 +23,10 @@ from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import (
     ErrorInfo,
     InvalidOption,
+    KeyUnavailable,
     RunCancelled,
     RunFailed,
+    TamperedValue,
     UnknownFunction,
     UnknownRun,
 )
@@ -154,7 +156,10 @@ class Client:
         until: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[Event[Any]]:
-        """Accepted events, newest first: those that started runs and those that matched nothing."""
+        """Accepted events, newest first: those that started runs and those that matched nothing.
+
+        One that the middleware of this client cannot decrypt is shown as it is stored.
+        """
         apps = self._finder.apps()
         begin, end = self._finder.span(apps, since, until)
         found = {event.id + event.name: event for event in self._ports.store.events.between(begin, end)}
@@ -163,8 +168,14 @@ class Client:
                 event = own_event(self._ports, run)
                 found.setdefault(event.id + event.name, event)
         newest = sorted(found.values(), key=lambda event: event_millis(event.id) or event.ts, reverse=True)
-        chosen = (self._values.receive(event).event() for event in newest if name is None or event.name == name)
+        chosen = (self._shown(event) for event in newest if name is None or event.name == name)
         return islice(chosen, limit)
+
+    def _shown(self, event: Envelope) -> Event[Any]:
+        try:
+            return self._values.receive(event).event()
+        except (KeyUnavailable, TamperedValue):  # of another app, perhaps: its event must not hide all the others
+            return event.event()
 
     # ---- runs
 

@@ -442,3 +442,16 @@ def test_a_step_with_a_small_result_still_costs_one_write_unit(declare_plain: De
     local = deploy(app)
     play(local, {"word": PLAIN})
     assert local.requests.write_units <= 11
+
+
+def test_an_event_of_an_app_with_another_key_does_not_hide_the_others(deploy: Deploy) -> None:
+    ours, theirs = encrypted(), encrypted(secret(9), id="theirs")
+    local = deploy(ours, theirs)
+    ours.send("go", {"order": "o-1", "word": PLAIN})
+    theirs.send("go", {"order": "o-2", "word": PLAIN})
+    local.run_until_idle()
+
+    shown = {event.data["order"]: event.data for event in local.client.events()}
+
+    assert shown["o-1"] == {"order": "o-1", "word": PLAIN}
+    assert set(shown["o-2"]) == {"order", "$sealed"}
