@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
+import itertools
 import selectors
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -32,7 +34,9 @@ class AsyncDriver:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.wake_at: int | None = None
-        self._turns: dict[str, tuple[Operation, asyncio.Future[None]]] = {}
+        self._turns: list[tuple[int, int, str, int, asyncio.Future[None]]] = []
+        """A heap: the next resolution to be handed out first."""
+        self._numbers = itertools.count()
         self._parked: dict[str, tuple[Operation, asyncio.Future[None]]] = {}
         self._gates: list[asyncio.Future[None]] = []
         self._threads: list[tuple[BodyStep, int, asyncio.Future[Any], Any, BaseException | None]] = []
@@ -98,11 +102,11 @@ class AsyncDriver:
                         await self._gate()
                     await self._attempt(operation)
                 else:
-                    await self._rest(self._parked, operation)
+                    await self._rest(operation)
                     self.core.advance(operation)
                     rested = True
             if operation.recorded and not rested and not self.core.journal.is_next(operation.key):
-                await self._rest(self._turns, operation)
+                await self._turn(operation)
             return self.core.seen(operation)
         except (Exception, asyncio.CancelledError, Suspended):
             raise
@@ -136,13 +140,23 @@ class AsyncDriver:
     def _ready(self, operation: Operation) -> bool:
         return operation.wake_at is None or operation.wake_at <= self.core.ports.now()
 
-    async def _rest(self, where: dict[str, tuple[Operation, asyncio.Future[None]]], operation: Operation) -> None:
+    async def _rest(self, operation: Operation) -> None:
         future = asyncio.get_running_loop().create_future()
-        where[operation.key] = (operation, future)
+        self._parked[operation.key] = (operation, future)
         try:
             await future
         finally:
-            where.pop(operation.key, None)
+            self._parked.pop(operation.key, None)
+
+    async def _turn(self, operation: Operation) -> None:
+        """Wait for the turn of a resolution: in the order of the first time, then of their ends."""
+        place = self.core.journal.place(operation.key)
+        ended = operation.outcome.ended if operation.outcome and operation.outcome.ended else 0
+        future = asyncio.get_running_loop().create_future()
+        # The number decides where a turn that was cancelled is asked for again: futures have no order.
+        turn = (_LAST if place is None else place, ended, operation.key, next(self._numbers), future)
+        heapq.heappush(self._turns, turn)
+        await future
 
     async def _gate(self) -> None:
         """New bodies begin only when all that was seen before has been handed out, or they would overtake it."""
@@ -248,17 +262,12 @@ class AsyncDriver:
             self._break(failed)
 
     def _hand_out(self) -> bool:
-        def order(entry: tuple[Operation, asyncio.Future[None]]) -> tuple[int, int, str]:
-            operation = entry[0]
-            place = self.core.journal.place(operation.key)
-            ended = operation.outcome.ended if operation.outcome and operation.outcome.ended else 0
-            return (_LAST if place is None else place, ended, operation.key)
-
-        waiting = [entry for entry in self._turns.values() if not entry[1].done()]
-        if not waiting:
-            return False
-        min(waiting, key=order)[1].set_result(None)
-        return True
+        while self._turns:
+            future = heapq.heappop(self._turns)[-1]
+            if not future.done():  # nobody waits for a cancelled one
+                future.set_result(None)
+                return True
+        return False
 
     def _let_begin(self) -> bool:
         if self._gates:
