@@ -68,6 +68,25 @@ def test_a_result_too_large_for_an_item_lies_in_s3_and_comes_back(
     assert image.plain()["result"]["s3"].startswith(f"shop/{run.id}/"), "under the app, so that IAM can fence it"
 
 
+def test_a_large_result_is_read_from_s3_only_by_later_invocations(
+    app: Stepwell, declare_plain: Declare, deploy: Deploy
+) -> None:
+    seen: list[str] = []
+
+    def body(ctx: Any) -> Any:
+        seen.append((yield ctx.step.run("big", lambda: NOISE[: 2 * INLINE_STEP])))
+        yield ctx.step.sleep("rest", "1h")
+
+    declare_plain(app, body)
+    local = deploy(app)
+    local.send("go")
+    local.run_until_idle()
+    assert (local.requests.calls["s3.PutObject"], local.requests.calls["s3.GetObject"]) == (1, 0)
+    local.advance("2h")
+    assert local.requests.calls["s3.GetObject"] == 1
+    assert seen == [NOISE[: 2 * INLINE_STEP]] * 2
+
+
 @pytest.mark.parametrize("size", [INLINE_RUN // 2, 2 * INLINE_RUN, 2 * INLINE_STEP, 400_000])
 def test_an_event_of_any_size_arrives_and_is_billed_little_at_every_change_of_its_run(
     app: Stepwell, declare_plain: Declare, deploy: Deploy, size: int

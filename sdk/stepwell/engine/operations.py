@@ -52,6 +52,8 @@ class Operation:
     """Its body is being run."""
     recorded: bool = False
     """The outcome was there before this invocation asked."""
+    _made: str | None = field(default=None, init=False)
+    """The result as it has just been stored: the first look at it need not read an object back from S3."""
 
     has_body = False
 
@@ -91,7 +93,10 @@ class Operation:
         if step.status is StepStatus.COMPLETED:
             if step.result is None:
                 return self.decode("null")
-            return self.decode(core.values.step_result(core.run.id, step, core.ports.payloads.unpack(step.result)))
+            text, self._made = self._made, None
+            if text is None:
+                text = core.ports.payloads.unpack(step.result)
+            return self.decode(core.values.step_result(core.run.id, step, text))
         raise step_error(core.values.open_step(core.run.id, step))
 
 
@@ -193,7 +198,9 @@ class BodyStep(Operation):
         beside = STEP_OVERHEAD + (ENCODED_ARGUMENTS if core.values.seals else 0)
         by = f"{core.run.epoch}.{attempt}"
         result = pack_result(core.ports, core.run.id, self.key, text, by, beside=beside)
-        self._take(core, core.journal.record(self._new(core, StepStatus.COMPLETED, attempts=attempt, result=result)))
+        stands = core.journal.record(self._new(core, StepStatus.COMPLETED, attempts=attempt, result=result))
+        self._made = text if isinstance(result, dict) and stands.result == result else None
+        self._take(core, stands)
         return None
 
     def _failed(self, core: Core, attempt: int, error: BaseException) -> None:
