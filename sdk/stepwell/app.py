@@ -43,7 +43,7 @@ from stepwell.policies import (
 )
 from stepwell.remote import remote_program
 from stepwell.schedules import Schedule
-from stepwell.steps import check_retries
+from stepwell.steps import check_retries, named_steps
 from stepwell.typed import Typed, returns
 
 if TYPE_CHECKING:
@@ -206,11 +206,14 @@ class Stepwell:
         return function
 
     def manifest(self) -> dict[str, Any]:
-        """What is registered at deploy: the functions with their triggers and policies, as plain JSON."""
+        """What is registered at deploy, as plain JSON: the functions with their triggers and policies, and the compute
+        classes of the steps that they name."""
+        steps = {each for function in self.functions.values() for each in named_steps(function.fn)}
         return {
             "version": MANIFEST_VERSION,
             "app": self.id,
             "functions": [function.entry for function in self.functions.values()],
+            "computes": sorted({each.options.compute for each in steps if each.options.compute}),
         }
 
     def function_of(self, target: Any) -> Function:

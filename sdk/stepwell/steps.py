@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from types import CellType, CodeType, ModuleType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from stepwell.durations import Duration, seconds
@@ -155,6 +157,39 @@ def check_step_id(id: Any) -> str:
 def options_of(fn: Callable[..., Any]) -> StepOptions:
     """The options of a step, defaults for a plain callable."""
     return fn.options if isinstance(fn, Step) else StepOptions()
+
+
+def named_steps(fn: Callable[..., Any]) -> set[Step[..., Any]]:
+    """The declared steps that the code of a function names itself, its inner functions included.
+
+    What it calls is not followed: a step in there is found when it runs.
+    """
+    inner = inspect.unwrap(fn)
+    code = getattr(inner, "__code__", None)
+    if code is None:
+        return set()
+    names = set(_names(code))
+    cells = zip(code.co_freevars, inner.__closure__ or (), strict=True)
+    scope = {**inner.__globals__, **{name: cell.cell_contents for name, cell in cells if _is_set(cell)}}
+    found = [scope[name] for name in names & set(scope)]
+    for module in [each for each in found if isinstance(each, ModuleType)]:
+        found += [value for name, value in list(vars(module).items()) if name in names]
+    return {each for each in found if isinstance(each, Step)}
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from (*code.co_names, *code.co_freevars)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _is_set(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:  # it is defined further down
+        return False
+    return True
 
 
 def plain(fn: Callable[..., R]) -> Callable[..., R]:

@@ -122,8 +122,9 @@ class TestCreate:
         assert "app_id='store'" in answer["Reason"]
         assert world.registered() == {}
 
-    def test_a_compute_class_without_a_worker_is_refused_by_name(self, world: World) -> None:
-        world.workers.behaviour = lambda: {"manifest": manifest(compute="gigantic")}
+    @pytest.mark.parametrize("told", [manifest(compute="gigantic"), {**manifest(), "computes": ["gigantic"]}])
+    def test_a_compute_class_without_a_worker_is_refused_by_name(self, world: World, told: dict[str, Any]) -> None:
+        world.workers.behaviour = lambda: {"manifest": told}
         answer = world.send("Create")
         assert answer["Status"] == "FAILED"
         assert "gigantic" in answer["Reason"]

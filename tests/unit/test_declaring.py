@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ def fn(ctx: Any) -> None: ...
 
 @pytest.mark.parametrize("id", ["shop", "a", "shop-2", "a" * 48])
 def test_an_app_has_an_id(id: str) -> None:
-    assert Stepwell(id).manifest() == {"version": 1, "app": id, "functions": []}
+    assert Stepwell(id).manifest() == {"version": 1, "app": id, "functions": [], "computes": []}
 
 
 @pytest.mark.parametrize("id", ["", "Shop", "2shop", "shop_1", "shop.x", "-a", "a" * 49, None, "sh op"])
@@ -62,6 +63,46 @@ def test_the_manifest_says_all_that_is_needed_to_start_functions() -> None:
     assert (b["triggers"], b["on_failure"], b["backoff"]["initial"]) == ([{"event": "go"}], True, 10)
     assert (handler["triggers"], handler["on_failure"], handler["retries"]) == ([], False, 3)
     assert len(app.manifest()["functions"]) == 3
+
+
+@step(compute="large")
+def transcode() -> None: ...
+
+
+@step(compute="gpu")
+def render() -> None: ...
+
+
+@step(compute="never")
+def for_another_app() -> None: ...
+
+
+@pytest.mark.parametrize("how", ["directly", "inside", "closure", "module", "method"])
+def test_the_manifest_names_the_compute_classes_of_the_steps_that_functions_name(how: str) -> None:
+    local = step(compute="gpu")(lambda: None)
+    this = sys.modules[__name__]
+
+    def directly(ctx: Any) -> Any:
+        return ctx.step.run(transcode), ctx.step.run("r", render)
+
+    def inside(ctx: Any) -> Any:
+        return [ctx.step.run(each) for each in (transcode,)], (lambda: ctx.step.run(render))
+
+    def closure(ctx: Any) -> Any:
+        return ctx.step.run("local", local), transcode
+
+    def module(ctx: Any) -> Any:
+        return ctx.step.run(this.transcode), this.render
+
+    @functools.wraps(directly)
+    def method(*args: Any) -> Any:
+        return directly(*args)
+
+    app = Stepwell("shop")
+    app.function(on="go", id="fn")(
+        {each.__name__: each for each in (directly, inside, closure, module)}.get(how, method)
+    )
+    assert app.manifest()["computes"] == ["gpu", "large"]
 
 
 def test_schedules_stand_among_the_triggers() -> None:
