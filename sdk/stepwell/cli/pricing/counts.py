@@ -130,7 +130,9 @@ def count(shape: Shape) -> Counts:
     sleep = rest + (u + 2 if far else 0) + kept_longer
     wait = rest + 4  # the waiter, twice; the event; the resolution
     resumed = sum(_resume_reads(shape, step_item, n) for n in range(shape.rests))
-    object_gets = (invocations if apart and event > INLINE_STEP else 0) + (invocations * shape.steps if large else 0)
+    object_gets = (invocations if apart and event > INLINE_STEP else 0) + (
+        (invocations - 1) * shape.steps if large else 0
+    )
     message = math.ceil(shape.batch * event / SQS_CHUNK) / shape.batch if event else 0.0
     message = max(message, 1 / shape.batch)
     return Counts(
