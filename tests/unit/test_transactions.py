@@ -38,12 +38,15 @@ class Answers:
 
     def update_item(self, **request: Any) -> dict[str, Any]:
         self.asked.append(request)
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
         return {}
 
 
 def over(client: Answers) -> tuple[Transactions, list[int]]:
     pauses: list[int] = []
-    return Transactions(Table(lambda: client, "table"), pause=pauses.append), pauses
+    return Transactions(Table(lambda: client, "table", pause=pauses.append)), pauses
 
 
 def test_the_first_refusal_is_told_with_what_stands_there() -> None:
@@ -76,3 +79,21 @@ def test_a_single_update_is_no_transaction() -> None:
     client = Answers()
     over(client)[0].write(WRITES[1])
     assert "TransactItems" not in client.asked[0]
+
+
+CONFLICT = ClientError({"Error": {"Code": "TransactionConflictException"}}, "UpdateItem")
+
+
+def test_a_plain_write_that_meets_a_transaction_is_tried_again_after_a_pause() -> None:
+    client = Answers(CONFLICT, CONFLICT, None)
+    pauses: list[int] = []
+    Table(lambda: client, "table", pause=pauses.append).update("b", "1", add={"n": 1})
+    assert (pauses, len(client.asked)) == ([0, 1], 3)
+
+
+def test_a_plain_write_that_never_gets_through_is_an_error() -> None:
+    client = Answers(*[CONFLICT] * (CONFLICTS + 1))
+    pauses: list[int] = []
+    with pytest.raises(ClientError, match="TransactionConflict"):
+        Table(lambda: client, "table", pause=pauses.append).update("b", "1", add={"n": 1})
+    assert len(pauses) == CONFLICTS

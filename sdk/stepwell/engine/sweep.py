@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from stepwell.decisions.deadlines import deadline
 from stepwell.decisions.next import GRACE, Next, decide, rest
 from stepwell.engine.due import Action, Kind
@@ -70,7 +72,11 @@ def _carry_out(ports: Ports, actions: Sequence[Action]) -> int:
     if messages:
         ports.queue.send(*messages)
     for action in actions:
-        action.move()
+        try:
+            action.move()
+        except (ClientError, BotoCoreError) as error:
+            # It stays due. Raised, it would keep all that comes after it from being looked at, sweep after sweep.
+            logger.warning("could not move what is due: %s", error)
     return len(messages)
 
 

@@ -6,7 +6,9 @@ Decimal. Numbers are whole.
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -50,12 +52,25 @@ class Lost(Exception):
         self.item = item
 
 
+CONFLICTS = 8
+"""How often a write that met another's transaction on the same item is tried again, before it is left to whoever asked."""
+CONFLICT = "TransactionConflictException"
+"""What a plain write gets that meets a transaction. The SDK does not try it again (botocore's retry rules)."""
+
+
+def short_pause(attempt: int) -> None:
+    """Sleep for some milliseconds, the longer the more attempts there were; a second at most."""
+    time.sleep(random.uniform(0.25, 1.0) * min(0.64, 0.01 * 2.0**attempt))
+
+
 class Table:
     """One table. Every write says on what it depends; a refused one raises Lost with the winner."""
 
-    def __init__(self, client: Callable[[], Any], name: str) -> None:
+    def __init__(self, client: Callable[[], Any], name: str, *, pause: Callable[[int], None] = short_pause) -> None:
         self.client = client
         self.name = name
+        self.pause = pause
+        """Before a write that met a transaction is tried again; given how often it has met one."""
 
     def get(self, pk: str, sk: str, *, consistent: bool = True) -> Item | None:
         """One item; strongly consistent unless told otherwise."""
@@ -198,14 +213,21 @@ class Table:
             request["ExpressionAttributeNames"] = named
         if given:
             request["ExpressionAttributeValues"] = values_of(given)
-        try:
-            answer: dict[str, Any] = call(**request)
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "ConditionalCheckFailedException":
-                raise
-            stands: Any = error.response.get("Item")
-            raise Lost(unmarshal(stands) if stands else None) from None
-        return answer
+        attempt = 0
+        while True:
+            try:
+                answer: dict[str, Any] = call(**request)
+            except ClientError as error:
+                code = error.response.get("Error", {}).get("Code")
+                if code == CONFLICT and attempt < CONFLICTS:
+                    self.pause(attempt)
+                    attempt += 1
+                    continue
+                if code != "ConditionalCheckFailedException":
+                    raise
+                stands: Any = error.response.get("Item")
+                raise Lost(unmarshal(stands) if stands else None) from None
+            return answer
 
 
 def update_parts(

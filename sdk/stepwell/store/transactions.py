@@ -5,18 +5,23 @@ A transaction is billed twice (DynamoDB, TransactWriteItems), so it is used only
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from stepwell.store.table import Item, Lost, Table, condition_parts, marshal, unmarshal, update_parts, values_of
-
-CONFLICTS = 8
-"""How often a transaction that met another on the same item is tried again, before it is left to whoever asked."""
+from stepwell.store.table import (
+    CONFLICTS,
+    Item,
+    Lost,
+    Table,
+    condition_parts,
+    marshal,
+    unmarshal,
+    update_parts,
+    values_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +54,11 @@ class Contended(Exception):
     """Others kept writing the same items at the same time. Whoever asked tries again later."""
 
 
-def _pause(attempt: int) -> None:
-    time.sleep(random.uniform(0.25, 1.0) * min(0.64, 0.01 * 2.0**attempt))
-
-
 class Transactions:
     """Writing several items of one table at once."""
 
-    def __init__(self, table: Table, *, pause: Callable[[int], None] = _pause) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
-        self._pause = pause
 
     def write(self, *writes: Write) -> None:
         """Do all of the writes, or none. Raises Refused for the first whose condition does not hold, Contended.
@@ -83,7 +83,7 @@ class Transactions:
                 if not any(reason.get("Code") in PASSING for reason in reasons):
                     raise
                 if attempt < CONFLICTS:
-                    self._pause(attempt)
+                    self._table.pause(attempt)
             else:
                 return None
         raise Contended(f"a transaction met others on the same items {CONFLICTS + 1} times")
