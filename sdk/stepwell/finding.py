@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, TypedDict
 
 from stepwell.clock import millis
-from stepwell.engine.listing import list_runs
+from stepwell.engine.listing import list_runs, rank
 from stepwell.errors import InvalidOption, UnknownFunction
 from stepwell.ids import ulid_millis
 from stepwell.ports import Ports
@@ -84,7 +84,7 @@ class Finder:
             found = self._tagged(apps if only is None else [only[0]], tag, only, statuses, since, until)
         else:
             found = self.listed(apps, only, statuses, since, until)
-        older = found if before is None else (run for run in found if _ulid(run.id) < _ulid(before))
+        older = found if before is None else (run for run in found if rank(run.id) < rank(before))
         return islice(older, filters.get("limit"))
 
     def listed(
@@ -110,7 +110,7 @@ class Finder:
             raise InvalidOption(f'A tag is given as "name=value", such as "order=o-1"; got {tag!r}.')
         tags = self._ports.store.tags
         ids = heapq.merge(
-            *(tags.find(app, name, value, since=since, until=until) for app in apps), key=_ulid, reverse=True
+            *(tags.find(app, name, value, since=since, until=until) for app in apps), key=rank, reverse=True
         )
         while page := list(islice(ids, _PAGE)):
             found = self._ports.store.runs.read_many(page)
@@ -138,7 +138,7 @@ def status_of(status: RunStatus | str) -> RunStatus:
 
 
 def _created(run: str) -> int:
-    created = ulid_millis(_ulid(run))
+    created = ulid_millis(rank(run)[0])
     if created is None:
         raise InvalidOption(f"`before` is the id of a run, the last of a page; got {run!r}.")
     return created
@@ -146,7 +146,3 @@ def _created(run: str) -> int:
 
 def _millis(moment: datetime) -> int:
     return millis((moment if moment.tzinfo else moment.astimezone()).timestamp())
-
-
-def _ulid(run: str) -> str:
-    return run.rpartition(".")[2]

@@ -92,6 +92,21 @@ def test_pages_of_runs_meet_without_a_gap_or_a_double(local: LocalStepwell, stat
     assert len(whole) > 3
 
 
+def test_runs_of_one_age_in_two_apps_are_on_one_page_each(deploy: Deploy) -> None:
+    apps = [Stepwell("aa"), Stepwell("bb")]
+    for app in apps:
+        app.function(on="go", id="fn")(lambda ctx: None)
+    local = deploy(*apps)
+    for _ in range(2):
+        local.send("go")
+        local.run_until_idle()
+    pages: list[str] = []
+    while page := [run.id for run in local.client.runs(before=pages[-1] if pages else None, limit=1)]:
+        pages += page
+    assert pages == [run.id for run in local.client.runs()]
+    assert len(pages) == 4
+
+
 def test_a_page_before_something_that_is_no_run_is_refused(local: LocalStepwell) -> None:
     with pytest.raises(InvalidOption, match="id of a run, the last of a page; got 'page 2'"):
         list(local.client.runs(before="page 2"))

@@ -31,7 +31,7 @@ def list_runs(
     ids = heapq.merge(
         _ended(store, wanted, set(statuses) & TERMINAL, since, until),
         _live(store, since, until) if set(statuses) & LIVE else iter(()),
-        key=_ulid,
+        key=rank,
         reverse=True,
     )
     seen: set[str] = set()
@@ -58,17 +58,18 @@ def _ended(
             for status in statuses
             for shard in range(DONE_SHARDS)
         ]
-        for run in heapq.merge(*partitions, key=_ulid, reverse=True):
-            if lowest <= _ulid(run) <= highest:
+        for run in heapq.merge(*partitions, key=rank, reverse=True):
+            if lowest <= rank(run)[0] <= highest:
                 yield run
         day -= _DAY
 
 
 def _live(store: Store, since: int, until: int) -> Iterator[str]:
     lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10)
-    found = [run for shard in range(DUE_SHARDS) for run in store.runs.live(shard) if lowest <= _ulid(run) <= highest]
-    return iter(sorted(found, key=_ulid, reverse=True))
+    found = [run for shard in range(DUE_SHARDS) for run in store.runs.live(shard) if lowest <= rank(run)[0] <= highest]
+    return iter(sorted(found, key=rank, reverse=True))
 
 
-def _ulid(run: str) -> str:
-    return run.rpartition(".")[2]
+def rank(run: str) -> tuple[str, str]:
+    """Where a run stands in a list: by age. Runs of two apps for one event are of the same age, to the bit."""
+    return run.rpartition(".")[2], run
