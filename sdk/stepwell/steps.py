@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import CellType, CodeType, ModuleType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -168,20 +169,32 @@ def named_steps(fn: Callable[..., Any]) -> set[Step[..., Any]]:
     code = getattr(inner, "__code__", None)
     if code is None:
         return set()
-    names = set(_names(code))
     cells = zip(code.co_freevars, inner.__closure__ or (), strict=True)
     scope = {**inner.__globals__, **{name: cell.cell_contents for name, cell in cells if _is_set(cell)}}
-    found = [scope[name] for name in names & set(scope)]
-    for module in [each for each in found if isinstance(each, ModuleType)]:
-        found += [value for name, value in list(vars(module).items()) if name in names]
-    return {each for each in found if isinstance(each, Step)}
+    # By the type itself: isinstance asks objects for their class, which wakes lazy ones up.
+    return {each for each in _named(code, scope) if issubclass(type(each), Step)}
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    yield from (*code.co_names, *code.co_freevars)
+def _named(code: CodeType, scope: Mapping[str, Any]) -> Iterator[Any]:
+    """The values of the names that the code looks up, and of the attributes of modules among them."""
+    value: Any = None
+    for each in dis.get_instructions(code):
+        if each.opname in _LOOKUPS:
+            value = scope.get(each.argval)
+            yield value
+        elif each.opname in _ATTRIBUTES and issubclass(type(value), ModuleType):
+            value = vars(value).get(each.argval)
+            yield value
+        elif each.opname not in _BETWEEN:
+            value = None
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names(constant)
+            yield from _named(constant, scope)
+
+
+_LOOKUPS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF"}
+_ATTRIBUTES = {"LOAD_ATTR", "LOAD_METHOD"}
+_BETWEEN = {"CACHE", "PUSH_NULL"}
 
 
 def _is_set(cell: CellType) -> bool:

@@ -105,6 +105,26 @@ def test_the_manifest_names_the_compute_classes_of_the_steps_that_functions_name
     assert app.manifest()["computes"] == ["gpu", "large"]
 
 
+class Lazy:
+    """As Django's settings: whoever asks for its class sets it up."""
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        raise RuntimeError("not configured")
+
+
+settings = Lazy()
+
+
+def test_what_a_function_names_besides_steps_is_left_alone() -> None:
+    def body(ctx: Any) -> Any:
+        return settings, ctx.transcode, ctx.event.data["x"].render(), len
+
+    app = Stepwell("shop")
+    app.function(on="go", id="fn")(body)
+    assert app.manifest()["computes"] == []
+
+
 def test_schedules_stand_among_the_triggers() -> None:
     app = Stepwell("shop")
     triggers = [Order, Cron("0  8 * * *"), Cron("0 8 * * *", tz="Europe/Paris", jitter="5m"), Cron("0 9 * * *")]
