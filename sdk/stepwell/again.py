@@ -12,7 +12,8 @@ from stepwell.codec import JSON
 from stepwell.decisions.forking import LAST, as_kept, kept_before, places_of
 from stepwell.engine.ending import cancel, kept_until
 from stepwell.engine.forking import keep, moved
-from stepwell.engine.resolve import own_event, pack_result
+from stepwell.engine.inputs import own_event
+from stepwell.engine.resolve import pack_result
 from stepwell.engine.sending import large_field
 from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import InvalidOption, KeyUnavailable, NotReplayable, UnknownStep

@@ -20,7 +20,7 @@ from stepwell.engine.values import Values
 from stepwell.errors import InvalidOption, UnknownFunction
 from stepwell.events import CRON_TICK, RESERVED
 from stepwell.expressions import check_expression
-from stepwell.flow import flow_options
+from stepwell.flow import check_batch, flow_options
 from stepwell.ids import APP_ID, FUNCTION_ID
 from stepwell.middleware.base import Chain, Middleware
 from stepwell.middleware.visibility import check_function
@@ -166,6 +166,7 @@ class Stepwell:
         check_retries(retries)
         check_policy("backoff", backoff, Backoff)
         ends = endings(cancel_on, timeouts)
+        check_batch(flow, ends)
 
         def declare(fn: Callable[..., Any]) -> Function:
             function_id = id if id is not None else getattr(fn, "__name__", "").strip("_").replace("_", "-").lower()

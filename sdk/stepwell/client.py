@@ -17,7 +17,7 @@ from stepwell.dead_letters import DeadLetter, DeadLetters
 from stepwell.decisions.flow import pause_gate
 from stepwell.engine import answering
 from stepwell.engine.ending import cancel, result_text
-from stepwell.engine.resolve import own_event
+from stepwell.engine.inputs import own_event
 from stepwell.engine.sending import event_message, large_field
 from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stepwell.errors import InvalidOption
@@ -74,6 +74,37 @@ def flow_options(
     if collected and collected.get("timeout", collected["period"]) < collected["period"]:
         raise InvalidOption("Debounce(timeout=) is shorter than its period, so the period could never pass.")
     return options
+
+
+def check_batch(options: Mapping[str, Any], ends: Mapping[str, Any]) -> None:
+    """Refuse early ends that would take a batch's other events down with its first. Raises InvalidOption."""
+    batch = options.get("batch")
+    if batch is None:
+        return
+    start = ends.get("timeouts", {}).get("start")
+    if start is not None and start <= batch["timeout"]:
+        raise InvalidOption(
+            "Timeouts(start=) is not longer than Batch(timeout=): a batch that is not full by then would be cancelled "
+            "with all its events."
+        )
+    for rule in ends.get("cancel_on", ()):
+        values = [value for value in rule.get("match", {}).values() if isinstance(value, str)]
+        own = [value for value in values if value.startswith("event.") and value != batch.get("key")]
+        if "where" in rule and not _compiles(rule["where"], ("async",)):
+            own.append(rule["where"])
+        if own:
+            raise InvalidOption(
+                f"CancelOn({rule['event']!r}) compares {own[0]!r}, which is of one event, with batch=, whose run has "
+                "many: it would cancel them all for the first. Batch by that value (key=), or cancel in the function."
+            )
+
+
+def _compiles(source: str, variables: tuple[str, ...]) -> bool:
+    try:
+        check_expression(source, what="", variables=variables)
+    except InvalidOption:
+        return False
+    return True
 
 
 def _limits(given: Concurrency | Sequence[Concurrency] | None) -> list[Concurrency]:

@@ -173,6 +173,8 @@ class RunState:
     """The gate in whose line it waits."""
     priority: int = 0
     """Milliseconds by which it stands further ahead in a line."""
+    unasked: bool = False
+    """Whether it has yet to ask its throttle, which it does when it comes to starting."""
     batch: bool = False
     """Whether it takes other events along with its own."""
     taken_by: str | None = None

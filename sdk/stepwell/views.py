@@ -10,7 +10,7 @@ from typing import Any
 
 from stepwell.clock import from_millis
 from stepwell.codec import loads
-from stepwell.engine.resolve import own_event
+from stepwell.engine.inputs import own_event
 from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import ErrorInfo
 from stepwell.events import Envelope, Event

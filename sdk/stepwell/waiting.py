@@ -20,7 +20,7 @@ from stepwell.codec import JSON, canonical, loads
 from stepwell.decisions.flow import UNLIMITED, pause_gate, policy_of, slot_limits
 from stepwell.decisions.next import DISPATCH_DEADLINE
 from stepwell.engine.execution import LEASE_MARGIN
-from stepwell.engine.resolve import own_event
+from stepwell.engine.inputs import own_event
 from stepwell.engine.values import PLAIN, Values, error_place
 from stepwell.errors import ErrorInfo, MiddlewareFailed, TamperedValue
 from stepwell.events import Envelope

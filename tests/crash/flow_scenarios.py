@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from stepwell import (
@@ -269,6 +270,38 @@ def paused() -> Scenario:
     return Scenario("pause and resume", app, completed(1), play=play)
 
 
+def asked_late() -> Scenario:
+    """Runs that ask their throttle when they come to starting: one for later, and those that waited for a pause to end."""
+    app = Stepwell("late")
+
+    @app.function(on="go", id="main", throttle=Throttle(1, "1m"))
+    def main(ctx: Context[Any]) -> int:
+        return ctx.step.run("only", work, 1)
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        arrived(local, event_id)
+        local.client.pause("late/main")
+        local.client.send("go", {"order": 1}, id="e-1", ts=local.now() + timedelta(minutes=30))
+        send(local, "e-1", 2, 3)
+        local.advance("1h")
+        local.client.resume("late/main")
+        resumed = local.now()
+        local.run_until_idle()
+        all_completed(local, "o-1", 1, 2, 3)
+        starts = sorted(run.started_at for run in runs_of(local) if run.started_at)
+        assert (starts[-1] - resumed).total_seconds() >= 119, starts
+
+    return Scenario("a throttle asked late", app, completed(1), play=play)
+
+
 LINES: list[Callable[[], Scenario]] = [one_at_a_time, two_limits, held_up, paused]
-MEMORIES: list[Callable[[], Scenario]] = [throttled, limited, single_skip, single_cancel, debounced, batched]
+MEMORIES: list[Callable[[], Scenario]] = [
+    throttled,
+    asked_late,
+    limited,
+    single_skip,
+    single_cancel,
+    debounced,
+    batched,
+]
 FLOW_SCENARIOS = [*LINES, *MEMORIES]

@@ -523,6 +523,11 @@ def refusals() -> Iterator[Any]:
     yield pytest.param({"concurrency": [Concurrency(1, key=f"{n}") for n in range(3)]}, "at most 2", id="three limits")
     yield pytest.param({"concurrency": 5}, "Concurrency", id="a number")
     yield pytest.param({"idempotency": "event.data."}, "CEL", id="no expression")
+    slow, other = Timeouts(start="1m"), CancelOn("stop", match={"data.order": "event.data.order"})
+    yield pytest.param({"batch": batch, "timeouts": slow}, "would be cancelled", id="batch and a short start")
+    yield pytest.param({"batch": batch, "cancel_on": other}, "them all for the first", id="batch and one's cancel")
+    where = CancelOn("stop", where="async.data.n == event.data.n")
+    yield pytest.param({"batch": batch, "cancel_on": where}, "them all for the first", id="batch and one's condition")
     yield pytest.param({"debounce": Debounce("1m", timeout="10s")}, "shorter than its period", id="short timeout")
 
 
@@ -530,3 +535,9 @@ def refusals() -> Iterator[Any]:
 def test_options_that_make_no_sense_are_refused_when_declared(app: Stepwell, options: dict[str, Any], why: str) -> None:
     with pytest.raises(InvalidOption, match=why):
         app.function(on="go", **options)(lambda ctx: None)
+
+
+def test_a_batch_may_be_cancelled_as_a_whole(app: Stepwell) -> None:
+    rules = [CancelOn("stop", match={"data.order": "event.data.order"}), CancelOn("halt", where="async.data.all")]
+    batch = Batch(2, "1m", key="event.data.order")
+    app.function(on="go", id="fn", batch=batch, cancel_on=rules, timeouts=Timeouts(start="2m"))(lambda ctx: None)

@@ -28,6 +28,8 @@ IDEMPOTENCY_PERIOD = 86_400_000
 """Milliseconds for which an idempotency key is remembered."""
 UNLIMITED = 1 << 31
 """The limit of a gate whose policy is gone from the code: its slots are still counted, so that the count stays right."""
+SHOWN = 200
+"""Characters of a key's value in a reason: it stands in the run's item, which holds 400 KB (DynamoDB quotas)."""
 LOG = 64
 """Entries a rate limit's memory is kept to."""
 
@@ -76,6 +78,8 @@ class Verdict:
     """What gates remember from now on: gate, memory, and until when it matters (milliseconds)."""
     cancels: str | None = None
     """A run to cancel first, for which this one comes."""
+    inherits: bool = False
+    """Whether it starts when that run would have, which must never have started."""
     replaces: str | None = None
     """A run that has not started and never will, for which this one comes."""
     because: str | None = None
@@ -101,6 +105,9 @@ def resolve(app: str, entry: Mapping[str, Any], scope: Mapping[str, JSON], *, tr
     function = entry["id"]
     slots = tuple(_slot(app, function, policy, scope) for policy in options.get("concurrency", ()))
     buckets = []
+    if triggered and entry.get("paused") and scope.get("name") == CRON_TICK:
+        schedule = [scope["data"].get(name) for name in ("cron", "tz")]
+        buckets.append(Bucket("last_tick", _gate(app, function, "tick", None, schedule), {}, ""))
     for kind in ("idempotency", "rate_limit", "singleton", "debounce", "batch", "throttle"):
         policy = options.get(kind)
         if policy is None or not (triggered or kind == "throttle"):
@@ -111,9 +118,6 @@ def resolve(app: str, entry: Mapping[str, Any], scope: Mapping[str, JSON], *, tr
         if kind == "idempotency" and not known:
             continue  # without a key there is nothing to be the same as
         buckets.append(Bucket(kind, _gate(app, function, kind, policy.get("key"), value), policy, canonical(value)))
-    if entry.get("paused") and scope.get("name") == CRON_TICK:
-        schedule = [scope["data"].get(name) for name in ("cron", "tz")]
-        buckets.append(Bucket("last_tick", _gate(app, function, "tick", None, schedule), {}, ""))
     return Flow(slots, tuple(buckets), _priority(options.get("priority"), scope))
 
 
@@ -176,6 +180,18 @@ def _priority(source: str | None, scope: Mapping[str, JSON]) -> int:
     return round(max(-MAX_PRIORITY, min(MAX_PRIORITY, value)) * 1000)
 
 
+def asked_now(flow: Flow, *, later: bool, paused: bool) -> tuple[Flow, bool]:
+    """The gates that are asked when an event is accepted, and whether the throttle is to be asked when its run starts.
+
+    That is when the event takes effect later, or its function is paused: a turn taken now would be for a time at which
+    nothing starts, and hold up what comes before. What takes effect later is not collected either.
+    """
+    left_out = {"throttle"} if later or paused else set()
+    left_out |= {"debounce", "batch"} if later else set()
+    kept = tuple(bucket for bucket in flow.buckets if bucket.kind not in left_out)
+    return replace(flow, buckets=kept), "throttle" in left_out and any(b.kind == "throttle" for b in flow.buckets)
+
+
 # ---- what the gates say --------------------------------------------------------------------------------------------------
 
 
@@ -205,7 +221,8 @@ def admit(
     """
     verdict = Verdict(RunStatus.QUEUED, wake_at=max(now, not_before))
     remembers: list[tuple[str, Memory, int]] = []
-    cancels = None
+    cancels: str | None = None
+    inherits = False
     for bucket in flow.buckets:
         memory = memories.get(bucket.gate, {})
         if bucket.kind == "idempotency":
@@ -214,17 +231,21 @@ def admit(
             until = now + IDEMPOTENCY_PERIOD
             remembers.append((bucket.gate, {"run": run, "until": until}, until))
         elif bucket.kind == "rate_limit":
+            if verdict.replaces is not None:
+                continue  # it takes over the place of the tick before, which was counted
             log = rate_log(memory.get("log", ()), bucket.policy, now)
             if log is None:
                 return _skip(f"rate limit: {_per(bucket.policy)}{_of(bucket)}")
             remembers.append((bucket.gate, {"log": log}, now + _millis(bucket.policy["period"])))
         elif bucket.kind == "singleton":
             other = runs.get(memory.get("run", ""))
-            if other is not None and other.is_live:
+            if other is not None and other.is_live and other.id != verdict.replaces:
                 if bucket.policy["mode"] == "skip":
                     return _skip(f"singleton: run {other.id} has not ended{_of(bucket)}")
+                if received < memory.get("received", 0):
+                    return _skip(f"singleton: run {other.id} is of a later event{_of(bucket)}")
                 cancels = other.id
-            remembers.append((bucket.gate, {"run": run}, now + 365 * 86_400_000))
+            remembers.append((bucket.gate, {"run": run, "received": received}, now + 365 * 86_400_000))
         elif bucket.kind == "debounce":
             verdict = debounced(bucket, memory, runs, run=run, now=now, received=received)
         elif bucket.kind == "batch":
@@ -235,9 +256,15 @@ def admit(
                 verdict = replace(verdict, replaces=earlier.id, because=f"paused: run {run} has a later tick")
             remembers.append((bucket.gate, {"run": run}, now + 365 * 86_400_000))
         elif bucket.kind == "throttle":
-            starts, tat = throttled(memory.get("tat"), bucket.policy, max(now, not_before))
-            remembers.append((bucket.gate, {"tat": tat}, tat))
-            verdict = Verdict(RunStatus.QUEUED, wake_at=starts, reason=f"throttle: {_per(bucket.policy)}{_of(bucket)}")
+            before = runs.get(cancels or "")
+            inherits = before is not None and _waits_for_throttle(before) and _same_key(flow, "singleton", "throttle")
+            if before is not None and inherits:
+                # Each taking a new turn, the ones that come would keep the start moving away from them.
+                starts = max(now, before.wake_at or now)
+            else:
+                starts, tat = throttled(memory.get("tat"), bucket.policy, now)
+                remembers.append((bucket.gate, {"tat": tat}, tat))
+            verdict = replace(verdict, wake_at=starts, reason=throttling(bucket))
     at = max(verdict.wake_at or now, not_before)
     status = RunStatus.SCHEDULED if verdict.status is RunStatus.QUEUED and at > now else verdict.status
     return Verdict(
@@ -246,12 +273,28 @@ def admit(
         reason=None if status is RunStatus.QUEUED else verdict.reason,
         remembers=(*remembers, *verdict.remembers),
         cancels=cancels,
+        inherits=inherits,
         replaces=verdict.replaces,
         because=verdict.because,
         joins=verdict.joins,
         place=verdict.place,
         completes=verdict.completes,
     )
+
+
+def throttling(bucket: Bucket) -> str:
+    """The reason of a run that waits for its throttle."""
+    return f"throttle: {_per(bucket.policy)}{_of(bucket)}"
+
+
+def _waits_for_throttle(run: RunState) -> bool:
+    """Whether a run has its turn with the throttle and waits for nothing else."""
+    resting = run.status is RunStatus.SCHEDULED and not run.epoch and run.line is None
+    return resting and not run.unasked and run.start_within is None
+
+
+def _same_key(flow: Flow, *kinds: str) -> bool:
+    return len({bucket.policy.get("key") for bucket in flow.buckets if bucket.kind in kinds}) == 1
 
 
 def _skip(reason: str) -> Verdict:
@@ -337,7 +380,9 @@ def _per(policy: Mapping[str, Any]) -> str:
 
 
 def _of(bucket: Bucket) -> str:
-    return "" if "key" not in bucket.policy else f" for {bucket.key}"
+    if "key" not in bucket.policy:
+        return ""
+    return f" for {bucket.key}" if len(bucket.key) <= SHOWN else f" for {bucket.key[:SHOWN]}..."
 
 
 def _millis(seconds: float) -> int:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from stepwell.decisions.deadlines import soonest
-from stepwell.decisions.flow import Flow, Memory, Verdict, admit, mentioned, resolve
+from stepwell.decisions.flow import Flow, Memory, Verdict, admit, asked_now, mentioned, resolve
 from stepwell.decisions.next import DISPATCH_DEADLINE, GRACE, rest
 from stepwell.engine.ending import cancel, ended, expiry, followers, skipped
 from stepwell.engine.lines import patience, slots_of
@@ -41,6 +41,9 @@ def admit_run(
     `run` is what it would be if nothing stood in its way. Not dispatched: that is up to the caller.
     """
     flow = resolve(run.app, entry, event.scope(), triggered=triggered)
+    later, paused = run.status is RunStatus.SCHEDULED, bool(entry.get("paused"))
+    flow, unasked = asked_now(flow, later=later, paused=paused)
+    run = replace(run, unasked=unasked)
     run = replace(run, gates=tuple(slot.gate for slot in flow.slots), priority=flow.priority)
     run = replace(run, batch=run.batch or any(bucket.kind == "batch" for bucket in flow.buckets))
     names = [bucket.gate for bucket in flow.buckets] + list(run.gates)
@@ -52,6 +55,8 @@ def admit_run(
         verdict, others = _decide(ports, flow, memories, run, event)
         if verdict.cancels is not None:
             cancel(ports, verdict.cancels, f"singleton: run {run.id} came in its place")
+            if verdict.inherits and _has_started(ports, verdict.cancels):
+                continue  # just so: its start is used up
         made, written = _write(ports, run, event, entry, verdict, gates, others)
         try:
             existing = ports.store.gates.admit(made, written, now=ports.now())
@@ -64,6 +69,11 @@ def admit_run(
             ports.queue.send(*messages)
         return made, True
     raise RuntimeError(f"The gates of {run.app}/{run.function} are contended; the event will be delivered again.")
+
+
+def _has_started(ports: Ports, run_id: str) -> bool:
+    run = ports.store.runs.read(run_id)
+    return run is None or run.started is not None
 
 
 def _concerned(verdict: Verdict, made: RunState, others: Mapping[str, RunState]) -> list[str]:
@@ -110,6 +120,8 @@ def _write(
         return made, replace(written, ttl=None if made.owes else expiry(ports, now))
     if verdict.replaces is not None:
         other = others[verdict.replaces]
+        if other.line is not None:  # it keeps the other's place, or a line that never empties would keep it for ever
+            run = replace(run, priority=run.created - min(run.place, other.place))
         fields = ended(ports, other, RunStatus.SKIPPED, followers(other, RunStatus.SKIPPED))
         written = replace(written, skips=(other.id, {**fields, "reason": verdict.because, "line": None}))
     if verdict.status is RunStatus.SCHEDULED and verdict.wake_at is not None:

@@ -17,7 +17,7 @@ from typing import Any
 from stepwell.clock import iso
 from stepwell.codec import JSON, dumps, loads
 from stepwell.decisions.listening import RUN_EVENTS, listened
-from stepwell.engine.resolve import own_event
+from stepwell.engine.inputs import own_event
 from stepwell.errors import ErrorInfo
 from stepwell.events import Envelope
 from stepwell.ids import derived_ulid, event_id_of

@@ -22,9 +22,9 @@ from stepwell.engine.async_driver import AsyncDriver
 from stepwell.engine.cancelling import let_go
 from stepwell.engine.core import Core, Scope, StepHooks, Suspended, Unavailable, Withheld, current
 from stepwell.engine.ending import ended, followers
+from stepwell.engine.inputs import own_event
 from stepwell.engine.journal import Journal, Superseded
 from stepwell.engine.overtime import came_too_late, remind
-from stepwell.engine.resolve import own_event
 from stepwell.engine.slots import settle
 from stepwell.engine.sync_driver import SyncDriver
 from stepwell.engine.values import PLAIN, Values

@@ -15,22 +15,23 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from stepwell.decisions.deadlines import deadline
-from stepwell.decisions.flow import UNLIMITED, pause_gate, slot_limits
+from stepwell.decisions.deadlines import deadline, soonest
+from stepwell.decisions.flow import UNLIMITED, pause_gate, resolve, slot_limits, throttled, throttling
 from stepwell.decisions.next import DISPATCH_DEADLINE, rest
 from stepwell.engine.dispatching import dispatch
 from stepwell.engine.due import Action
+from stepwell.engine.inputs import own_event
 from stepwell.ports import Ports
 from stepwell.queue import drain, look
 from stepwell.records import RunState, RunStatus
 from stepwell.store import layout
-from stepwell.store.apps import AppRecord, entry_of
+from stepwell.store.apps import AppRecord, gates_of
 from stepwell.store.due import Key
-from stepwell.store.gates import Full, Room
+from stepwell.store.gates import Full, GateState, Moved, Room
 from stepwell.store.runs import LostRun
 
 STARTS = 50
-"""Runs started for one message; a line that moves further goes on with another message."""
+"""Runs moved for one message; a line that moves further goes on with another message."""
 BACKSTOP = 21_600_000
 """Milliseconds after which a run that stands in a line is looked at by itself. Its gate is looked at every minute."""
 TURNS = 10
@@ -58,12 +59,17 @@ def patience(ports: Ports, run: RunState) -> tuple[int, int | None]:
 
 
 def enter(ports: Ports, run: RunState, if_: str, *, apps: Apps | None = None, **values: Any) -> str | None:
-    """Queue a resting run if the condition holds and all its gates have room; else the gate in whose line it stands.
+    """Queue a resting run if the condition holds and all its gates have room; else the gate for which it waits.
 
     Raises LostRun if the run is no longer as it was seen.
     """
     apps = ports.store.apps.current()[0] if apps is None else apps
-    slots = slots_of(entry_of(apps, run.app, run.function) or {}, run)
+    entry = gates_of(apps, run.app, run.function)
+    slots = slots_of(entry, run)
+    if run.unasked and not entry.get("paused"):
+        run, throttle = _ask_throttle(ports, run, entry, if_, values)
+        if throttle is not None:
+            return throttle
     for _ in range(TURNS):  # each turn is a gate that changed between two writes
         now = ports.now()
         try:
@@ -82,25 +88,54 @@ def enter(ports: Ports, run: RunState, if_: str, *, apps: Apps | None = None, **
     raise RuntimeError(f"The gates of run {run.id} change too fast; the message will be delivered again.")
 
 
+def _ask_throttle(
+    ports: Ports, run: RunState, entry: Mapping[str, Any], if_: str, values: Mapping[str, Any]
+) -> tuple[RunState, str | None]:
+    """Let a run that has not asked its throttle do so; the run then, and the gate if it has to wait for its turn."""
+    if not entry:
+        return run, None  # its function is gone: it finds no worker either
+    flow = resolve(run.app, entry, own_event(ports, run).scope(), triggered=False)
+    for bucket in flow.buckets:
+        for _ in range(TURNS):
+            now = ports.now()
+            state = ports.store.gates.read([bucket.gate])[0].get(bucket.gate, GateState(bucket.gate))
+            starts, tat = throttled((state.memory or {}).get("tat"), bucket.policy, now)
+            wake_at = soonest(run, starts)
+            due, delay = rest(wake_at, now)
+            if starts > now and delay is not None:
+                ports.queue.send(look(run.id, delay=delay))
+            reason = throttling(bucket) if starts > now else None
+            fields = {"wake_at": wake_at, "due": due, "reason": reason, "unasked": None, **values}
+            try:
+                ports.store.gates.ask(run, if_, state, {"tat": tat}, tat, fields, now=now)
+            except Moved:
+                continue
+            asked = replace(run, unasked=False, line=None, wake_at=wake_at, due_at=due, reason=reason)
+            return asked, bucket.gate if starts > now else None
+        raise RuntimeError(f"The throttle of run {run.id} is contended; the message will be delivered again.")
+    return run, None
+
+
 def follow(ports: Ports, gate: str) -> None:
     """Let the line of a gate move up, first come first, as far as it has room."""
     apps, _ = ports.store.apps.current()
     gates, _ = ports.store.gates.read([gate])
     if gate not in gates or gates[gate].waiting <= 0:
         return
-    held, started = gates[gate].held, 0
+    held, started, struck = gates[gate].held, 0, 0
     for place, run_id in ports.store.gates.line(gate):
-        if started == STARTS:
+        if started + struck >= STARTS:
             ports.queue.send(drain(gate))
             return
         run = ports.store.runs.read(run_id)
         if run is None or not run.is_live:
             ports.store.gates.strike(gate, place, now=ports.now())  # it was cancelled while it waited
+            struck += 1
             continue
         if run.line != gate:
             held += 1  # another call of this line was faster, and took the slot
             continue
-        slots = slots_of(entry_of(apps, run.app, run.function) or {}, run)
+        slots = slots_of(gates_of(apps, run.app, run.function), run)
         if held >= dict(slots).get(gate, UNLIMITED):
             return
         try:
@@ -109,8 +144,11 @@ def follow(ports: Ports, gate: str) -> None:
             continue
         if refused == gate:
             return
+        started += 1
         if refused is None:
-            held, started = held + 1, started + 1
+            held += 1
+    if started and ports.store.gates.waiting(gate) > 0:
+        ports.queue.send(drain(gate))  # who came into the line after its last page was read would wait for the sweeper
 
 
 def overdue_lines(ports: Ports, keys: Sequence[Key], now: int) -> list[Action]:

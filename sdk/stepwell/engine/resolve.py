@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 from stepwell.codec import JSON, canonical, dumps
 from stepwell.decisions.routing import name_matches
+from stepwell.engine.inputs import own_event
 from stepwell.engine.listing import list_runs
 from stepwell.engine.wake import wake
 from stepwell.errors import ErrorInfo
@@ -35,14 +36,6 @@ def waiter_takes(ports: Ports, waiter: Waiter, event: Envelope, run: RunState | 
     if waiter.where is None:
         return True
     return expression(waiter.where).holds(own_event(ports, run).scope() if run else {}, scope)
-
-
-def own_event(ports: Ports, run: RunState) -> Envelope:
-    """The event that started the run."""
-    stored = run.event if run.event is not None else ports.store.runs.read_input(run.id)
-    if stored is None:
-        raise LookupError(f"The event of run {run.id} is gone.")
-    return ports.store.events.unpack(stored)
 
 
 def resolve_waiter(ports: Ports, waiter: Waiter, event: Envelope, key: str, happened: int, *, again: bool) -> bool:

@@ -50,6 +50,14 @@ def entry_of(apps: Mapping[str, AppRecord], app: str, function: str) -> dict[str
     return apps[app].function(function) if app in apps else None
 
 
+def gates_of(apps: Mapping[str, AppRecord], app: str, function: str) -> Mapping[str, Any]:
+    """A function as far as its gates go by it. One that is gone has no gates, but it may be paused all the same."""
+    entry = entry_of(apps, app, function)
+    if entry is None and app in apps and function in apps[app].paused:
+        return {"id": function, "paused": True}
+    return entry or {}
+
+
 class Apps:
     """The manifests, cached for as long as the version counter stands still."""
 

@@ -197,6 +197,31 @@ class Gates:
                 raise Room from None
             raise LostRun(run) from None
 
+    def ask(
+        self,
+        run: RunState,
+        if_: str,
+        gate: GateState,
+        memory: Mapping[str, Any],
+        until: int,
+        fields: Mapping[str, Any],
+        *,
+        now: int,
+    ) -> None:
+        """Change a resting run together with what a gate remembers of it, out of the line it stands in.
+
+        Raises LostRun, or Moved if the gate is no longer as it was read.
+        """
+        writes = [_change(run, if_, {**fields, "line": None}), _remember(gate, memory, until, now)]
+        if run.line is not None:
+            writes += _quit(run, run.line, now)
+        try:
+            self._transactions.write(*writes)
+        except Refused as refused:
+            if refused.index == 1:
+                raise Moved from None
+            raise LostRun(run_from(refused.item) if refused.index == 0 and refused.item else run) from None
+
     def leave(self, run: RunState, if_: str, fields: Mapping[str, Any], *, now: int) -> None:
         """Change a run that stops executing, or waiting in line, and give back what it holds. Raises LostRun.
 
@@ -266,7 +291,7 @@ def _remember(gate: GateState, memory: Mapping[str, Any], until: int, now: int) 
     return Write(
         "Update",
         (layout.gate_pk(gate.id), layout.GATE_SK),
-        set_={"memory": canonical(dict(memory)), "v": gate.version + 1, "ttl": max(until, now) // 1000 + 86_400},
+        set_={"memory": canonical(dict(memory)), "v": gate.version + 1, "ttl": max(until, now) // 1000 + _KEEP},
         if_=layout.UNCHANGED if gate.version else layout.NEW_GATE,
         values={":seen": gate.version} if gate.version else {},
     )

@@ -114,6 +114,9 @@ while it stands in a line. Both change only together with the gate, in one trans
 and whatever frees a dead worker's run (its crash record, its lease) frees or keeps its slot with it. Nothing else has to
 find out who is alive.
 
+A run is `unasked` while it has yet to ask its throttle: it takes effect later, or its function was paused when it was
+accepted. It asks when it comes to starting; the run's new `wake_at` and the throttle's memory are written together.
+
     UNCHANGED       the gate's memory is the one that was read. Of two events that decide at once, one decides again.
     NEW_GATE        the same, for a gate that nobody has used yet.
     FREE            a slot is free and nobody waits for it: a newcomer may have it.

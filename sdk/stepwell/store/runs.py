@@ -264,7 +264,7 @@ def run_item(run: RunState) -> Item:
     if run.gates:
         item["gates"] = list(run.gates)
     item |= {"held": run.held or None, "line": run.line, "priority": run.priority or None}
-    item |= {"batch": run.batch or None, "taken_by": run.taken_by}
+    item |= {"unasked": run.unasked or None, "batch": run.batch or None, "taken_by": run.taken_by}
     return {name: value for name, value in item.items() if value is not None}
 
 
@@ -311,6 +311,7 @@ def run_from(item: Item) -> RunState:
         held=item.get("held", False),
         line=item.get("line"),
         priority=item.get("priority", 0),
+        unasked=item.get("unasked", False),
         batch=item.get("batch", False),
         taken_by=item.get("taken_by"),
         fork=Fork(**fork) if fork else None,
