@@ -34,7 +34,7 @@ from stepwell.events import INVOKED, Envelope, Event, check_id, check_tenant, pa
 from stepwell.finding import Filters, Finder
 from stepwell.ids import event_id_of, event_key, event_millis, run_id
 from stepwell.middleware.base import Chain, Middleware
-from stepwell.models import EventModel, event_body
+from stepwell.models import EventModel, call_body, event_body
 from stepwell.ports import Config, Ports
 from stepwell.queue import Message, drain
 from stepwell.records import LIVE, RunState, RunStatus
@@ -182,12 +182,11 @@ class Client:
     def invoke(self, function: Any, data: Any = None) -> str:
         """Start a run of one function directly, without an event for others to see; gives its id.
 
-        `function`: a declared function, or "app/function-id". Raises UnknownFunction if it is not registered.
+        function: a declared function, or "app/function-id". data: an object, a dict or a model; none is an empty one.
+        Raises UnknownFunction if it is not registered, InvalidOption for other data, NotSerializable, PayloadTooLarge.
         """
         app, target = self._finder.target(function)
-        body = (
-            event_body(data, None)[1] if isinstance(data, EventModel) else loads(Typed(Any, "data").encode(data or {}))
-        )
+        body = call_body(data, what=f"invoke {app}/{target}")
         now = self._ports.now()
         run = f"{app}.{self._ports.ids.ulid(now)}"
         event_id = event_id_of(self._ports.ids.ulid(now))

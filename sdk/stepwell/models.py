@@ -96,6 +96,16 @@ def event_body(event: Any, data: Mapping[str, Any] | None) -> tuple[str, dict[st
     return name, loads(Typed(Any, f"the data of event {name!r}").encode(dict(given)))
 
 
+def call_body(data: Any, *, what: str) -> dict[str, JSON]:
+    """The data a function is invoked with, as plain JSON; None is no data. Raises InvalidOption naming `what`."""
+    if isinstance(data, EventModel):
+        return event_body(data, None)[1]
+    body = loads(Typed(Any, f"the data of {what}").encode({} if data is None else data))
+    if not isinstance(body, dict):
+        raise InvalidOption(f"{what}: data must be an object (a dict or a model), got {data!r}.")
+    return body
+
+
 def typed_event(envelope: Envelope, model: type[BaseModel] | None) -> Event[Any]:
     """The event as a function sees it. Raises InvalidEvent naming the fields that do not fit the model."""
     event = envelope.event()

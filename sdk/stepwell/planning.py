@@ -20,7 +20,7 @@ from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
 from stepwell.expressions import check_expression
 from stepwell.ids import child_run_id, derived_ulid, digest, event_id_of
 from stepwell.middleware.visibility import check_wait
-from stepwell.models import EventModel, event_body, name_of, typed_event
+from stepwell.models import EventModel, call_body, event_body, name_of, typed_event
 from stepwell.policies import Backoff, policy_json
 from stepwell.remote import importable, pack_call
 from stepwell.steps import check_step_id, options_of, plain, step_id
@@ -305,11 +305,7 @@ class Planner:
         app, target, typed = self._target(function)
         name = check_step_id(id) if id is not None else target
         key = self.core.key_for(name)
-        if isinstance(data, EventModel):
-            data = event_body(data, None)[1]
-        body = loads(Typed(Any, f"the data of step {key!r}").encode({} if data is None else data))
-        if not isinstance(body, dict):
-            raise InvalidOption(f"invoke {target!r}: data must be an object (a dict or a model), got {data!r}.")
+        body = call_body(data, what=f"invoke {target!r}")
         run = self.core.run
         child = child_run_id(app, target, run.id, key)
         shape = shape_of("invoke", [app, target, body, "detached"] if detached else [app, target, body])

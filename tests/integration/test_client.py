@@ -126,6 +126,14 @@ def test_a_function_is_invoked_without_an_event_for_others_to_see(shop: Stepwell
     assert list(local.client.runs(function="shop/audit")) == []
 
 
+@pytest.mark.parametrize("data", [[], [1], "", "hi", 0, 5, [("a", 1)]])
+def test_a_function_is_invoked_with_an_object_or_not_at_all(shop: Stepwell, deploy: Deploy, data: Any) -> None:
+    local = deploy(shop)
+    with pytest.raises(InvalidOption, match=r"invoke shop/fn: data must be an object \(a dict or a model\), got"):
+        local.client.invoke("shop/fn", data)
+    assert local.client.result(local.client.invoke("shop/fn"))["data"] == {}
+
+
 @pytest.mark.parametrize("name", ["shop/gone", "gone/fn", "fn"])
 def test_a_function_that_is_not_registered_is_refused_naming_those_that_are(
     shop: Stepwell, deploy: Deploy, name: str
