@@ -6,6 +6,7 @@ so an app without one does not pay for it.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,10 @@ from stepwell.errors import InvalidOption
 
 EVENTS = ("event", "async")
 """The variables of expressions over events."""
+
+_FAULT = re.compile(
+    r":\d+:(?P<column>\d+): (?:Syntax error: )?(?P<says>.+?)(?: expecting \{.*| \(in container '.*)?$", re.M
+)
 
 
 class Expression:
@@ -61,8 +66,14 @@ def check_expression(source: Any, *, what: str, variables: tuple[str, ...] = EVE
     try:
         expression(source, variables)
     except Exception as error:  # the library raises several kinds for a bad expression
-        raise InvalidOption(f"{what}: {source!r} is not a CEL expression: {error}") from error
+        raise InvalidOption(f"{what}: {source!r} is not a CEL expression: {_reason(str(error))}.") from error
     return source
+
+
+def _reason(message: str) -> str:
+    """The first fault that the library has found, in one line."""
+    found = _FAULT.search(message)
+    return f"{found['says']} (character {found['column']})" if found else message.partition("\n")[0]
 
 
 @lru_cache(maxsize=4)

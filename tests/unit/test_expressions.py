@@ -69,5 +69,13 @@ def test_what_is_no_expression_is_refused_naming_where_it_stood(source: Any) -> 
         check_expression(source, what="where")
 
 
+def test_what_is_wrong_with_an_expression_is_told_in_one_line() -> None:
+    with pytest.raises(InvalidOption) as caught:
+        check_expression("event.data.x = 1", what="where")
+    assert caught.value.message == (
+        "where: 'event.data.x = 1' is not a CEL expression: token recognition error at: '= ' (character 14)."
+    )
+
+
 def test_an_expression_is_compiled_once() -> None:
     assert expression("event.data.amount > 7") is expression("event.data.amount > 7")
