@@ -286,8 +286,8 @@ class Stepwell:
         """Send an event; gives its id. `send(OrderCreated(...))` or `send("order/created", {...})`.
 
         id: of your own, for deduplication: a second event with the same name and id starts nothing. ts: when it takes
-        effect, now unless given. tenant: whose it is, for fair queueing; the app unless given. Raises InvalidEvent,
-        NotSerializable, PayloadTooLarge.
+        effect, now unless given. tenant: whose it is, for fair queueing; the app unless given. Raises InvalidEvent, also for
+        data that does not fit the model that is given as the event, NotSerializable, PayloadTooLarge.
         """
         return self.client.send(event, data, id=id, ts=ts, tenant=tenant)
 

@@ -20,7 +20,7 @@ from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
 from stepwell.expressions import check_expression
 from stepwell.ids import child_run_id, derived_ulid, digest, event_id_of
 from stepwell.middleware.visibility import check_wait
-from stepwell.models import EventModel, call_body, event_body, name_of, typed_event
+from stepwell.models import EventModel, call_body, event_body, event_fields, name_of, several, typed_event
 from stepwell.policies import Backoff, policy_json
 from stepwell.remote import importable, pack_call
 from stepwell.steps import check_step_id, options_of, plain, step_id
@@ -110,9 +110,13 @@ class Planner:
     ) -> Operation:
         """ctx.step.send_event: one event, or a list of them. The ids are the same at every attempt."""
         key = self.core.key_for(check_step_id(id))
-        many = isinstance(event, list | tuple)
+        many = several(event)
         if many and event_id is not None:
             raise InvalidOption("id= is for one event; in a list each event can have an id of its own.")
+        if data is not None and (many or isinstance(event, Mapping)):
+            raise InvalidOption(
+                'data= is for an event given by name; here each event brings its own: {"name": ..., "data": ...}.'
+            )
         envelopes = [
             self._envelope(key, index, each, data, event_id, ts, tenant)
             for index, each in enumerate(event if many else [event])
@@ -144,9 +148,10 @@ class Planner:
         ts: datetime | None,
         tenant: str | None,
     ) -> Envelope:
-        if isinstance(event, dict):  # one of a list: {"name": ..., "data": ..., "id"?, "ts"?, "tenant"?}
-            event_id, ts, tenant = event.get("id"), event.get("ts", ts), event.get("tenant", tenant)
-            event, data = event.get("name"), event.get("data")
+        if isinstance(event, Mapping):  # {"name": ..., "data": ..., "id"?, "ts"?, "tenant"?}
+            ts, tenant = event.get("ts", ts), event.get("tenant", tenant)
+            event, data, own, _, _ = event_fields(event).values()
+            event_id = event_id if own is None else own
         name, body = event_body(event, data)
         now = self.core.now()
         made = event_id_of(derived_ulid(now, "sent", self.core.run.id, key, str(index)))
