@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from stepwell.context import AsyncContext, Context
+from stepwell.decisions.listening import check_heard
 from stepwell.endings import endings
 from stepwell.engine.async_driver import AsyncDriver
 from stepwell.engine.core import Core, withholding
@@ -308,8 +309,9 @@ def _triggers(on: Any) -> tuple[list[dict[str, Any]], dict[str, type[EventModel]
             continue
         trigger = each if isinstance(each, Trigger) else Trigger(each)
         name = name_of(trigger.event)
-        if "*" in name[:-1] or not name:
+        if "*" in name[:-1]:
             raise InvalidOption(f"on={name!r}: a wildcard stands at the end, such as 'order/*'.")
+        check_heard(name, what=f"on={name[:80]!r}", below=True)
         if isinstance(trigger.event, type):
             models[name] = trigger.event
         triggers.append({"event": name} | ({"where": trigger.where} if trigger.where is not None else {}))

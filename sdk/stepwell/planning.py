@@ -10,14 +10,15 @@ from typing import Any
 
 from stepwell.clock import millis
 from stepwell.codec import JSON, canonical, loads
+from stepwell.decisions.listening import check_heard
 from stepwell.durations import Duration, seconds
 from stepwell.engine.core import Core
 from stepwell.engine.operations import BodyStep, Operation, Poll, as_backoff, send_events
 from stepwell.engine.resolve import shape_of
 from stepwell.engine.waits import CallbackWait, ChildRun, DetachedRun, EventWait, Sleep
 from stepwell.errors import InvalidOption
-from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
-from stepwell.expressions import check_expression
+from stepwell.events import SCOPE, Envelope, Event, check_id, check_tenant, parse_ts
+from stepwell.expressions import EVENTS, check_expression
 from stepwell.ids import child_run_id, derived_ulid, digest, event_id_of
 from stepwell.middleware.visibility import check_wait
 from stepwell.models import EventModel, call_body, event_body, event_fields, name_of, several, typed_event
@@ -258,9 +259,12 @@ class Planner:
             raise InvalidOption(f'since is None or "run_start", got {since!r}.')
         model = event if isinstance(event, type) and issubclass(event, EventModel) else None
         name = name_of(event)
+        if "*" in name:
+            raise InvalidOption(f"wait_for_event({id!r}, event={name!r}): name one event; there are no wildcards here.")
+        check_heard(name, what=f"wait_for_event({id!r}, event={name!r})")
         wanted = plain_match(match)
         if where is not None:
-            check_expression(where, what="where")
+            check_expression(where, what="where", variables=EVENTS)
         chain, own = self.core.values.chain, self.core.event.name
         check_wait(chain, own, name, wanted, where, what=f"wait_for_event {id!r}")
         length = _wait_seconds(timeout, "timeout")
@@ -358,6 +362,14 @@ def plain_match(match: Any) -> dict[str, JSON]:
         return {}
     if not isinstance(match, Mapping) or not all(isinstance(path, str) and path for path in match):
         raise InvalidOption(f'match takes paths and values, such as {{"data.order_id": "o-1"}}; got {match!r}.')
+    for path in match:
+        root, _, rest = path.partition(".")
+        if root not in SCOPE or (rest and root != "data"):
+            meant = path.removeprefix("event.").removeprefix("async.").removeprefix("data.")
+            raise InvalidOption(
+                f"match[{path!r}] is no path into an event: it is name, id, ts, tenant, or begins with 'data.'. Did you "
+                f"mean 'data.{meant}'?"
+            )
     wanted: dict[str, JSON] = loads(Typed(Any, "match").encode(dict(match)))
     return wanted
 

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from stepwell.durations import Duration, seconds
 from stepwell.errors import InvalidOption
-from stepwell.expressions import check_expression
+from stepwell.expressions import EVENTS, check_expression
 
 # A cold start is spared the validators of the policies that the app does not use.
 _FROZEN = ConfigDict(extra="forbid", strict=True, defer_build=True)
@@ -97,9 +97,15 @@ def _cel(value: Any, info: ValidationInfo) -> str:
     return check_expression(value, what=_named(info))
 
 
+def _condition(value: Any, info: ValidationInfo) -> str:
+    return check_expression(value, what=_named(info), variables=EVENTS)
+
+
 Seconds = Annotated[Duration, BeforeValidator(_seconds)]
 Period = Annotated[Duration, BeforeValidator(_positive)]
 CEL = Annotated[str, BeforeValidator(_cel)]
+Condition = Annotated[str, BeforeValidator(_condition)]
+"""Over the run's own event and the one that comes in."""
 Limit = Annotated[int, Field(ge=1)]
 
 
@@ -208,7 +214,7 @@ class CancelOn(Policy):
     event: Any
     _: KW_ONLY
     match: dict[str, Any] | None = None
-    where: CEL | None = None
+    where: Condition | None = None
     timeout: Period | None = None
 
 

@@ -124,6 +124,24 @@ def test_schedules_stand_among_the_triggers() -> None:
         ({"on": ""}, "''"),
         ({"on": "a/*/b"}, "wildcard stands at the end"),
         ({"on": dict}, "EventModel"),
+        (
+            {"on": "order/created "},
+            "on='order/created ': Event name 'order/created ': at most 256 characters, no white",
+        ),
+        ({"on": ["go", "a b"]}, "no white space, '#' or '*'"),
+        ({"on": Trigger("a#b")}, "no white space, '#' or '*'"),
+        ({"on": "a b/*"}, "no white space, '#' or '*'"),
+        ({"on": "x" * 300}, "at most 256 characters"),
+        (
+            {"on": "stepwell/run.complete"},
+            "no event 'stepwell/run.complete'; of the engine's own there are stepwell/run.",
+        ),
+        (
+            {"on": "stepwell/cron.*"},
+            "there are stepwell/run.finished, stepwell/run.failed, stepwell/run.cancelled, step",
+        ),
+        ({"on": "go", "tags": {"a": "async.data.x"}}, "tag a: 'async.data.x' names async"),
+        ({"on": "go", "idempotency": "event.order_id"}, "idempotency=: 'event.order_id' asks for event.order_id"),
         ({"on": Cron("0 0 31 2 *")}, "Cron('0 0 31 2 *') never fires"),
         ({"on": Cron("0 8 * *")}, "has 4 fields, not five"),
         ({"on": ["go", Cron("0 0 8 * * *")]}, "has 6 fields, not five"),
@@ -143,6 +161,13 @@ def test_options_that_make_no_sense_are_refused_where_they_are_written(options: 
     with pytest.raises(InvalidOption) as caught:
         Stepwell("shop").function(**options)(fn)
     assert says in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["*", "order*", "order/*", "stepwell/*", "stepwell/run.*", "stepwell/run.fa*", "stepwell/run.failed"]
+)
+def test_a_name_that_events_can_have_is_taken(name: str) -> None:
+    assert Stepwell("shop").function(on=name, id="a")(fn).entry["triggers"] == [{"event": name}]
 
 
 def test_two_functions_with_one_id_are_refused() -> None:
