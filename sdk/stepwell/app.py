@@ -44,7 +44,7 @@ from stepwell.policies import (
 )
 from stepwell.remote import remote_program
 from stepwell.schedules import Schedule
-from stepwell.steps import check_retries, named_steps
+from stepwell.steps import check_compute, check_retries, named_steps
 from stepwell.typed import Typed, returns
 
 if TYPE_CHECKING:
@@ -166,11 +166,17 @@ class Stepwell:
         labels = check_tags(tags)
         check_retries(retries)
         check_policy("backoff", backoff, Backoff)
+        check_compute(compute)
+        if name is not None and not isinstance(name, str):
+            raise InvalidOption(f"name= is text for people, got {name!r}.")
+        if on_failure is not None:
+            _check_body(on_failure, "on_failure=")
         ends = endings(cancel_on, timeouts)
 
         def declare(fn: Callable[..., Any]) -> Function:
+            _check_body(fn, getattr(fn, "__name__", "@app.function"))
             function_id = id if id is not None else getattr(fn, "__name__", "").strip("_").replace("_", "-").lower()
-            if not FUNCTION_ID.fullmatch(function_id):
+            if not isinstance(function_id, str) or not FUNCTION_ID.fullmatch(function_id):
                 raise InvalidOption(
                     f"A function id is lower-case letters, digits, '-', '_' and '.', at most 80; got {function_id!r}."
                 )
@@ -291,6 +297,17 @@ class Stepwell:
         data that does not fit the model that is given as the event, NotSerializable, PayloadTooLarge.
         """
         return self.client.send(event, data, id=id, ts=ts, tenant=tenant)
+
+
+def _check_body(fn: Any, what: str) -> None:
+    """Raise InvalidOption for what cannot be the body of a function."""
+    if not callable(fn):
+        raise InvalidOption(f"{what} must be a function that takes the context, got {fn!r}.")
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise InvalidOption(
+            f"{what} is a generator: it has a yield, so calling it would run nothing of it. Write return, or await in an "
+            "`async def` function."
+        )
 
 
 def _triggers(on: Any) -> tuple[list[dict[str, Any]], dict[str, type[EventModel]]]:

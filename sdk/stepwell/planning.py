@@ -16,7 +16,7 @@ from stepwell.engine.core import Core
 from stepwell.engine.operations import BodyStep, Operation, Poll, as_backoff, send_events
 from stepwell.engine.resolve import shape_of
 from stepwell.engine.waits import CallbackWait, ChildRun, DetachedRun, EventWait, Sleep
-from stepwell.errors import InvalidOption
+from stepwell.errors import InvalidOption, NotSerializable
 from stepwell.events import SCOPE, Envelope, Event, check_id, check_tenant, parse_ts
 from stepwell.expressions import EVENTS, check_expression
 from stepwell.ids import child_run_id, derived_ulid, digest, event_id_of
@@ -370,7 +370,14 @@ def plain_match(match: Any) -> dict[str, JSON]:
                 f"match[{path!r}] is no path into an event: it is name, id, ts, tenant, or begins with 'data.'. Did you "
                 f"mean 'data.{meant}'?"
             )
-    wanted: dict[str, JSON] = loads(Typed(Any, "match").encode(dict(match)))
+    wanted: dict[str, JSON] = {}
+    for path, value in match.items():
+        try:
+            wanted[path] = loads(Typed(Any, "match").encode(value))
+        except NotSerializable as error:
+            raise InvalidOption(
+                f"match[{path!r}] is compared with what stands in the event, as JSON; {value!r} cannot be written so."
+            ) from error
     return wanted
 
 
