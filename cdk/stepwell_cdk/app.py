@@ -13,7 +13,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
-from stepwell.ids import APP_ID
+from stepwell.ids import APP_ID, COMPUTE_CLASS
 from stepwell_cdk import access
 from stepwell_cdk.alarms import Watch, watch_failures, watch_worker
 from stepwell_cdk.app_id import read_app_id
@@ -72,6 +72,11 @@ class StepwellApp(Construct):
         classes = compute or {DEFAULT: ComputeClass()}
         if DEFAULT not in classes:
             raise ValueError(f"compute has no class {DEFAULT!r}: functions that name no class need one")
+        for name in classes:
+            if not COMPUTE_CLASS.fullmatch(name):
+                raise ValueError(
+                    f"compute has a class {name!r}: a name is letters, digits, '-', '_' and '.', at most 48 characters"
+                )
         self.platform = platform or stepwell.platform
         if packed is None:
             if code is None:

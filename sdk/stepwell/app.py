@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from stepwell.context import AsyncContext, Context
+from stepwell.decisions.listening import check_heard
 from stepwell.endings import endings
 from stepwell.engine.async_driver import AsyncDriver
 from stepwell.engine.core import Core, withholding
@@ -43,7 +44,7 @@ from stepwell.policies import (
 )
 from stepwell.remote import remote_program
 from stepwell.schedules import Schedule
-from stepwell.steps import check_retries, named_steps
+from stepwell.steps import check_compute, check_retries, named_steps
 from stepwell.typed import Typed, returns
 
 if TYPE_CHECKING:
@@ -165,12 +166,18 @@ class Stepwell:
         labels = check_tags(tags)
         check_retries(retries)
         check_policy("backoff", backoff, Backoff)
+        check_compute(compute)
+        if name is not None and not isinstance(name, str):
+            raise InvalidOption(f"name= is text for people, got {name!r}.")
+        if on_failure is not None:
+            _check_body(on_failure, "on_failure=")
         ends = endings(cancel_on, timeouts)
         check_batch(flow, ends)
 
         def declare(fn: Callable[..., Any]) -> Function:
+            _check_body(fn, getattr(fn, "__name__", "@app.function"))
             function_id = id if id is not None else getattr(fn, "__name__", "").strip("_").replace("_", "-").lower()
-            if not FUNCTION_ID.fullmatch(function_id):
+            if not isinstance(function_id, str) or not FUNCTION_ID.fullmatch(function_id):
                 raise InvalidOption(
                     f"A function id is lower-case letters, digits, '-', '_' and '.', at most 80; got {function_id!r}."
                 )
@@ -287,10 +294,21 @@ class Stepwell:
         """Send an event; gives its id. `send(OrderCreated(...))` or `send("order/created", {...})`.
 
         id: of your own, for deduplication: a second event with the same name and id starts nothing. ts: when it takes
-        effect, now unless given. tenant: whose it is, for fair queueing; the app unless given. Raises InvalidEvent,
-        NotSerializable, PayloadTooLarge.
+        effect, now unless given. tenant: whose it is, for fair queueing; the app unless given. Raises InvalidEvent, also for
+        data that does not fit the model that is given as the event, NotSerializable, PayloadTooLarge.
         """
         return self.client.send(event, data, id=id, ts=ts, tenant=tenant)
+
+
+def _check_body(fn: Any, what: str) -> None:
+    """Raise InvalidOption for what cannot be the body of a function."""
+    if not callable(fn):
+        raise InvalidOption(f"{what} must be a function that takes the context, got {fn!r}.")
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise InvalidOption(
+            f"{what} is a generator: it has a yield, so calling it would run nothing of it. Write return, or await in an "
+            "`async def` function."
+        )
 
 
 def _triggers(on: Any) -> tuple[list[dict[str, Any]], dict[str, type[EventModel]]]:
@@ -309,8 +327,9 @@ def _triggers(on: Any) -> tuple[list[dict[str, Any]], dict[str, type[EventModel]
             continue
         trigger = each if isinstance(each, Trigger) else Trigger(each)
         name = name_of(trigger.event)
-        if "*" in name[:-1] or not name:
+        if "*" in name[:-1]:
             raise InvalidOption(f"on={name!r}: a wildcard stands at the end, such as 'order/*'.")
+        check_heard(name, what=f"on={name[:80]!r}", below=True)
         if isinstance(trigger.event, type):
             models[name] = trigger.event
         triggers.append({"event": name} | ({"where": trigger.where} if trigger.where is not None else {}))

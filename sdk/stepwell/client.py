@@ -34,7 +34,7 @@ from stepwell.events import INVOKED, Envelope, Event, check_id, check_tenant, pa
 from stepwell.finding import Filters, Finder
 from stepwell.ids import event_id_of, event_key, event_millis, run_id
 from stepwell.middleware.base import Chain, Middleware
-from stepwell.models import EventModel, event_body
+from stepwell.models import EventModel, call_body, event_body, event_fields, several
 from stepwell.ports import Config, Ports
 from stepwell.queue import Message, drain
 from stepwell.records import LIVE, RunState, RunStatus
@@ -101,11 +101,11 @@ class Client:
     # ---- events
 
     @overload
-    def send(self, event: list[Any]) -> list[str]: ...
+    def send(self, event: list[Any] | tuple[Any, ...] | Iterator[Any]) -> list[str]: ...
     @overload
     def send(
         self,
-        event: str | EventModel,
+        event: str | EventModel | Mapping[str, Any],
         data: Mapping[str, Any] | None = None,
         *,
         id: str | None = None,
@@ -123,23 +123,32 @@ class Client:
     ) -> str | list[str]:
         """Send an event, or a list of them; gives the id, or the ids in order.
 
-        In a list each element is an EventModel, or a dict with name, data and, if wanted, id, ts and tenant. When it
-        returns, SQS has stored the events. Raises InvalidEvent, NotSerializable, PayloadTooLarge.
+        In a list (a tuple, a generator) each element is an EventModel, or a dict with name, data and, if wanted, id, ts
+        and tenant; so may a single event be. When it returns, SQS has stored the events. Raises InvalidEvent,
+        NotSerializable, PayloadTooLarge; and InvalidOption for options beside events that bring their own.
         """
-        if isinstance(event, list):
+        given = {"data": data, "id": id, "ts": ts, "tenant": tenant}
+        extra = [f"{option}=" for option, value in given.items() if value is not None]
+        if extra and (several(event) or isinstance(event, Mapping)):
+            raise InvalidOption(
+                f"send: {', '.join(extra)} beside {'a list of events' if several(event) else 'an event that is a dict'} "
+                'would be lost; write it into each event: {"name": ..., "data": ..., "id": ..., "ts": ..., "tenant": ...}.'
+            )
+        if several(event):
             envelopes = [self._values.send(self._of_list(each)) for each in event]
             if envelopes:
                 self._ports.queue.send(*(event_message(self._ports, each, group=self._group) for each in envelopes))
             return [envelope.id for envelope in envelopes]
-        envelope = self._values.send(self._envelope(event, data, id, ts, tenant))
+        if isinstance(event, Mapping):
+            envelope = self._values.send(self._of_list(event))
+        else:
+            envelope = self._values.send(self._envelope(event, data, id, ts, tenant))
         self._ports.queue.send(event_message(self._ports, envelope, group=self._group))
         return envelope.id
 
     def _of_list(self, each: Any) -> Envelope:
         if isinstance(each, Mapping):
-            return self._envelope(
-                each.get("name"), each.get("data"), each.get("id"), each.get("ts"), each.get("tenant")
-            )
+            return self._envelope(*event_fields(each).values())
         return self._envelope(each, None, None, None, None)
 
     def _envelope(self, event: Any, data: Any, id: str | None, ts: Any, tenant: str | None) -> Envelope:
@@ -182,12 +191,11 @@ class Client:
     def invoke(self, function: Any, data: Any = None) -> str:
         """Start a run of one function directly, without an event for others to see; gives its id.
 
-        `function`: a declared function, or "app/function-id". Raises UnknownFunction if it is not registered.
+        function: a declared function, or "app/function-id". data: an object, a dict or a model; none is an empty one.
+        Raises UnknownFunction if it is not registered, InvalidOption for other data, NotSerializable, PayloadTooLarge.
         """
         app, target = self._finder.target(function)
-        body = (
-            event_body(data, None)[1] if isinstance(data, EventModel) else loads(Typed(Any, "data").encode(data or {}))
-        )
+        body = call_body(data, what=f"invoke {app}/{target}")
         now = self._ports.now()
         run = f"{app}.{self._ports.ids.ulid(now)}"
         event_id = event_id_of(self._ports.ids.ulid(now))

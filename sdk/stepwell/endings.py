@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stepwell.codec import JSON
+from stepwell.decisions.listening import check_heard
 from stepwell.errors import InvalidOption
 from stepwell.expressions import check_expression
 from stepwell.models import name_of
@@ -46,6 +47,7 @@ def _rule(rule: CancelOn | None) -> dict[str, JSON]:
     name = name_of(rule.event)
     if not name or "*" in name:
         raise InvalidOption(f"CancelOn({name!r}): name one event; there are no wildcards here, use several rules.")
+    check_heard(name, what=f"CancelOn({name!r})")
     declared: dict[str, JSON] = {"event": name}
     if rule.match is not None:
         declared["match"] = _match(name, rule.match)

@@ -33,6 +33,8 @@ CRON_TICK = RESERVED + "cron.tick"
 INVOKED = RESERVED + "function.invoked"
 RUN_EVENT = RESERVED + "run."
 """The events that tell of the end of a run, to its handler for failures and to all who listen, begin with this."""
+SCOPE = ("id", "name", "data", "ts", "tenant")
+"""What expressions and `match` can look at in an event."""
 SEALED = "$sealed"
 """The field of an event's data that holds what a middleware has encrypted: nothing of it is to be looked at."""
 

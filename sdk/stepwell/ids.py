@@ -20,6 +20,7 @@ from ulid import ULID
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 APP_ID = re.compile(r"[a-z][a-z0-9-]{0,47}")
 FUNCTION_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+COMPUTE_CLASS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 
 
 class Ids(Protocol):

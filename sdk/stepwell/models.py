@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
@@ -14,6 +14,9 @@ from stepwell.codec import JSON, dumps, loads
 from stepwell.errors import InvalidEvent, InvalidOption
 from stepwell.events import Envelope, Event, check_name
 from stepwell.typed import Typed
+
+FIELDS = ("name", "data", "id", "ts", "tenant")
+"""Of an event that is written as an object."""
 
 
 class EventModel(BaseModel):
@@ -70,6 +73,22 @@ def name_of(event: Any) -> str:
     raise InvalidOption(f"An event is given by its name or by an EventModel, got {event!r}.")
 
 
+def several(event: Any) -> bool:
+    """Whether what is to be sent is a list (or tuple, generator ...) of events rather than one."""
+    return isinstance(event, Iterable) and not isinstance(event, str | bytes | Mapping | EventModel | type)
+
+
+def event_fields(event: Mapping[str, Any]) -> dict[str, Any]:
+    """An event written as an object, `{"name": ..., "data": ...}`. Raises InvalidEvent for a field that events have not."""
+    unknown = [field for field in event if field not in FIELDS]
+    if unknown:
+        raise InvalidEvent(
+            f"Event {event.get('name')!r} has a field {unknown[0]!r}; there are {', '.join(FIELDS)}. What the function is "
+            "to get stands in data."
+        )
+    return {field: event.get(field) for field in FIELDS}
+
+
 def event_body(event: Any, data: Mapping[str, Any] | None) -> tuple[str, dict[str, JSON]]:
     """Name and data of an event to send: `(OrderCreated(...), None)` or `("order/created", {...})`.
 
@@ -83,7 +102,7 @@ def event_body(event: Any, data: Mapping[str, Any] | None) -> tuple[str, dict[st
             type(event).model_validate(dict(event))  # it may have been changed since it was made
             plain: dict[str, JSON] = loads(event.model_dump_json())
         except ValidationError as error:
-            raise InvalidEvent(f"Event {name!r}: {error}") from error
+            raise InvalidEvent(_misfit(name, type(event), error)) from error
         return name, plain
     name = check_name(name_of(event) if isinstance(event, str | type) else event)
     given: Any = {} if data is None else data
@@ -91,9 +110,22 @@ def event_body(event: Any, data: Mapping[str, Any] | None) -> tuple[str, dict[st
         given = given.model_dump(mode="json")
     if not isinstance(given, Mapping):
         raise InvalidEvent(f"Event {name!r}: data must be an object (a dict), not {type(given).__name__}.")
-    if isinstance(event, type):
-        given = event_body(event(**given), None)[1]
+    if isinstance(event, type) and issubclass(event, EventModel):
+        try:
+            given = event_body(event.model_validate(dict(given)), None)[1]
+        except ValidationError as error:
+            raise InvalidEvent(_misfit(name, event, error)) from error
     return name, loads(Typed(Any, f"the data of event {name!r}").encode(dict(given)))
+
+
+def call_body(data: Any, *, what: str) -> dict[str, JSON]:
+    """The data a function is invoked with, as plain JSON; None is no data. Raises InvalidOption naming `what`."""
+    if isinstance(data, EventModel):
+        return event_body(data, None)[1]
+    body = loads(Typed(Any, f"the data of {what}").encode({} if data is None else data))
+    if not isinstance(body, dict):
+        raise InvalidOption(f"{what}: data must be an object (a dict or a model), got {data!r}.")
+    return body
 
 
 def typed_event(envelope: Envelope, model: type[BaseModel] | None) -> Event[Any]:
@@ -104,7 +136,12 @@ def typed_event(envelope: Envelope, model: type[BaseModel] | None) -> Event[Any]
     try:
         return replace(event, data=model.model_validate_json(dumps(envelope.data)))
     except ValidationError as error:
-        fields = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())
-        raise InvalidEvent(
-            f"Event {envelope.name!r} ({envelope.id}, {iso(envelope.ts)}) does not fit {model.__name__}: {fields}."
-        ) from error
+        where = f" ({envelope.id}, {iso(envelope.ts)})"
+        raise InvalidEvent(_misfit(envelope.name, model, error, where)) from error
+
+
+def _misfit(name: str, model: type, error: ValidationError, where: str = "") -> str:
+    """Which fields of an event's data do not fit its model, and why."""
+    parts = error.errors(include_url=False)
+    fields = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'data'}: {part['msg']}" for part in parts)
+    return f"Event {name!r}{where} does not fit {model.__name__}: {fields}."

@@ -10,17 +10,18 @@ from typing import Any
 
 from stepwell.clock import millis
 from stepwell.codec import JSON, canonical, loads
+from stepwell.decisions.listening import check_heard
 from stepwell.durations import Duration, seconds
 from stepwell.engine.core import Core
 from stepwell.engine.operations import BodyStep, Operation, Poll, as_backoff, send_events
 from stepwell.engine.resolve import shape_of
 from stepwell.engine.waits import CallbackWait, ChildRun, DetachedRun, EventWait, Sleep
-from stepwell.errors import InvalidOption
-from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
-from stepwell.expressions import check_expression
+from stepwell.errors import InvalidOption, NotSerializable
+from stepwell.events import SCOPE, Envelope, Event, check_id, check_tenant, parse_ts
+from stepwell.expressions import EVENTS, check_expression
 from stepwell.ids import child_run_id, derived_ulid, digest, event_id_of
 from stepwell.middleware.visibility import check_wait
-from stepwell.models import EventModel, event_body, name_of, typed_event
+from stepwell.models import EventModel, call_body, event_body, event_fields, name_of, several, typed_event
 from stepwell.policies import Backoff, policy_json
 from stepwell.remote import importable, pack_call
 from stepwell.steps import check_step_id, options_of, plain, step_id
@@ -110,9 +111,13 @@ class Planner:
     ) -> Operation:
         """ctx.step.send_event: one event, or a list of them. The ids are the same at every attempt."""
         key = self.core.key_for(check_step_id(id))
-        many = isinstance(event, list | tuple)
+        many = several(event)
         if many and event_id is not None:
             raise InvalidOption("id= is for one event; in a list each event can have an id of its own.")
+        if data is not None and (many or isinstance(event, Mapping)):
+            raise InvalidOption(
+                'data= is for an event given by name; here each event brings its own: {"name": ..., "data": ...}.'
+            )
         envelopes = [
             self._envelope(key, index, each, data, event_id, ts, tenant)
             for index, each in enumerate(event if many else [event])
@@ -144,9 +149,10 @@ class Planner:
         ts: datetime | None,
         tenant: str | None,
     ) -> Envelope:
-        if isinstance(event, dict):  # one of a list: {"name": ..., "data": ..., "id"?, "ts"?, "tenant"?}
-            event_id, ts, tenant = event.get("id"), event.get("ts", ts), event.get("tenant", tenant)
-            event, data = event.get("name"), event.get("data")
+        if isinstance(event, Mapping):  # {"name": ..., "data": ..., "id"?, "ts"?, "tenant"?}
+            ts, tenant = event.get("ts", ts), event.get("tenant", tenant)
+            event, data, own, _, _ = event_fields(event).values()
+            event_id = event_id if own is None else own
         name, body = event_body(event, data)
         now = self.core.now()
         made = event_id_of(derived_ulid(now, "sent", self.core.run.id, key, str(index)))
@@ -253,9 +259,12 @@ class Planner:
             raise InvalidOption(f'since is None or "run_start", got {since!r}.')
         model = event if isinstance(event, type) and issubclass(event, EventModel) else None
         name = name_of(event)
+        if "*" in name:
+            raise InvalidOption(f"wait_for_event({id!r}, event={name!r}): name one event; there are no wildcards here.")
+        check_heard(name, what=f"wait_for_event({id!r}, event={name!r})")
         wanted = plain_match(match)
         if where is not None:
-            check_expression(where, what="where")
+            check_expression(where, what="where", variables=EVENTS)
         chain, own = self.core.values.chain, self.core.event.name
         check_wait(chain, own, name, wanted, where, what=f"wait_for_event {id!r}")
         length = _wait_seconds(timeout, "timeout")
@@ -305,11 +314,7 @@ class Planner:
         app, target, typed = self._target(function)
         name = check_step_id(id) if id is not None else target
         key = self.core.key_for(name)
-        if isinstance(data, EventModel):
-            data = event_body(data, None)[1]
-        body = loads(Typed(Any, f"the data of step {key!r}").encode({} if data is None else data))
-        if not isinstance(body, dict):
-            raise InvalidOption(f"invoke {target!r}: data must be an object (a dict or a model), got {data!r}.")
+        body = call_body(data, what=f"invoke {target!r}")
         run = self.core.run
         child = child_run_id(app, target, run.id, key)
         shape = shape_of("invoke", [app, target, body, "detached"] if detached else [app, target, body])
@@ -357,7 +362,22 @@ def plain_match(match: Any) -> dict[str, JSON]:
         return {}
     if not isinstance(match, Mapping) or not all(isinstance(path, str) and path for path in match):
         raise InvalidOption(f'match takes paths and values, such as {{"data.order_id": "o-1"}}; got {match!r}.')
-    wanted: dict[str, JSON] = loads(Typed(Any, "match").encode(dict(match)))
+    for path in match:
+        root, _, rest = path.partition(".")
+        if root not in SCOPE or (rest and root != "data"):
+            meant = path.removeprefix("event.").removeprefix("async.").removeprefix("data.")
+            raise InvalidOption(
+                f"match[{path!r}] is no path into an event: it is name, id, ts, tenant, or begins with 'data.'. Did you "
+                f"mean 'data.{meant}'?"
+            )
+    wanted: dict[str, JSON] = {}
+    for path, value in match.items():
+        try:
+            wanted[path] = loads(Typed(Any, "match").encode(value))
+        except NotSerializable as error:
+            raise InvalidOption(
+                f"match[{path!r}] is compared with what stands in the event, as JSON; {value!r} cannot be written so."
+            ) from error
     return wanted
 
 

@@ -14,7 +14,7 @@ from stepwell.durations import Duration, seconds
 from stepwell.engine.core import current
 from stepwell.engine.operations import Policy
 from stepwell.errors import InvalidOption, MisplacedStep
-from stepwell.ids import digest
+from stepwell.ids import COMPUTE_CLASS, digest
 from stepwell.policies import Backoff, check_policy, policy_json
 
 P = ParamSpec("P")
@@ -90,7 +90,7 @@ def step(
     at_most_once: bool = False,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
-    fn: Callable[P, R] | None = None,
+    fn: Any = None,
     /,
     *,
     id: str | None = None,
@@ -106,7 +106,12 @@ def step(
     unless given. timeout: for one attempt. compute: run it as a child run in a worker of that class. at_most_once: write a
     start mark first, and if the step is cut off raise StepInterrupted instead of beginning it again.
     """
-    options = StepOptions(**_options(id, retries, backoff, timeout, compute, at_most_once or None))
+    options = StepOptions(**_options(id, retries, backoff, timeout, compute, at_most_once))
+    if fn is not None and not callable(fn):
+        advice = (
+            f"write @step(id={fn!r})" if isinstance(fn, str) else "its options have names, such as @step(retries=5)"
+        )
+        raise InvalidOption(f"@step stands above a function, got {fn!r}; {advice}.")
     if fn is not None:
         return Step(fn, options)
     return lambda decorated: Step(decorated, options)
@@ -133,8 +138,10 @@ def _options(
         if given["timeout"] <= 0:
             raise InvalidOption("timeout must be more than zero.")
     if compute is not None:
-        given["compute"] = compute
+        given["compute"] = check_compute(compute)
     if at_most_once is not None:
+        if not isinstance(at_most_once, bool):
+            raise InvalidOption(f"at_most_once is True or False, got {at_most_once!r}.")
         given["at_most_once"] = at_most_once
     return given
 
@@ -144,6 +151,16 @@ def check_retries(retries: Any) -> int:
     if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= 1000:
         raise InvalidOption(f"retries is the number of attempts after the first, 0 to 1000; got {retries!r}.")
     return retries
+
+
+def check_compute(compute: Any) -> str:
+    """The compute class if it is one: a name that StepwellApp(compute=...) can have."""
+    if not isinstance(compute, str) or not COMPUTE_CLASS.fullmatch(compute):
+        raise InvalidOption(
+            "compute is the name of a compute class such as 'large', letters, digits, '-', '_' and '.', at most 48; got "
+            f"{compute!r}."
+        )
+    return compute
 
 
 def check_step_id(id: Any) -> str:

@@ -145,6 +145,9 @@ class TestRefusals:
     def test_an_app_without_a_default_class(self) -> None:
         self.refused("default", compute={"large": ComputeClass()})
 
+    def test_a_compute_class_has_a_name_that_functions_can_write(self) -> None:
+        self.refused("a class 'very large'", compute={"default": ComputeClass(), "very large": ComputeClass()})
+
     def test_an_app_without_code(self) -> None:
         self.refused("code=", packed=None)
 

@@ -43,6 +43,12 @@ def put(local: LocalStepwell, *bodies: str) -> None:
         ('{"stepwell": "explode"}', "invalid-event", "'explode'"),
         ('{"stepwell": "look"}', "invalid-event", "not complete"),
         ('{"stepwell": ["look"]}', "invalid-event", "['look']"),
+        (
+            '{"stepwell": "invoke", "run": "r", "app": "shop", "function": "fn", "data": [1]}',
+            "invalid-event",
+            "no object",
+        ),
+        ('{"stepwell": "invoke", "run": "r", "app": "shop", "function": "fn"}', "invalid-event", "no object"),
         ('{"requestContext": [], "requestPayload": {"run": "x"}}', "invalid-event", "not of a worker's"),
         ('{"requestContext": {}, "requestPayload": {"other": 1}}', "invalid-event", "not of a worker's"),
     ],

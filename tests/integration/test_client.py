@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from stepwell import Client, Context, EventModel, RunCancelled, RunFailed, RunStatus, Stepwell, StepwellError
-from stepwell.errors import InvalidOption, UnknownFunction, UnknownRun
+from stepwell.errors import InvalidEvent, InvalidOption, UnknownFunction, UnknownRun
 
 from .support import Deploy, play, run_of
 
@@ -77,6 +78,49 @@ def test_what_can_never_be_accepted_is_refused_at_once(
     assert local.requests.sqs == 0
 
 
+def test_a_tuple_or_generator_is_a_list_of_events_and_a_dict_is_one_event(shop: Stepwell, deploy: Deploy) -> None:
+    local = deploy(shop)
+    events: list[dict[str, Any]] = [{"name": "go", "id": f"e-{n}"} for n in range(2)]
+    assert local.client.send(tuple(events)) == ["e-0", "e-1"]
+    assert local.client.send(each for each in events) == ["e-0", "e-1"]
+    assert local.client.send({"name": "go", "id": "alone", "data": {"n": 1}}) == "alone"
+    local.run_until_idle()
+    assert run_of(local, "alone").result["data"] == {"n": 1}
+
+
+@pytest.mark.parametrize("options", [{"data": {}}, {"id": "x"}, {"ts": datetime.now(UTC)}, {"tenant": "acme"}])
+@pytest.mark.parametrize("event", [[Paid(order_id="1")], {"name": "go"}])
+def test_options_beside_events_that_bring_their_own_are_refused(
+    shop: Stepwell, deploy: Deploy, event: Any, options: dict[str, Any]
+) -> None:
+    local = deploy(shop)
+    with pytest.raises(InvalidOption, match=f"send: {next(iter(options))}= beside an? .* would be lost"):
+        local.client.send(event, **options)
+    assert local.requests.sqs == 0
+
+
+@pytest.mark.parametrize("one", [True, False])
+def test_a_field_that_events_have_not_is_refused_naming_those_they_have(
+    shop: Stepwell, deploy: Deploy, one: bool
+) -> None:
+    event = {"name": "go", "data": {}, "idd": "x"}
+    with pytest.raises(InvalidEvent, match="'go' has a field 'idd'; there are name, data, id, ts, tenant"):
+        deploy(shop).client.send(event if one else [event])
+
+
+def test_data_that_does_not_fit_the_model_it_is_sent_as_is_refused_naming_the_field(
+    shop: Stepwell, deploy: Deploy
+) -> None:
+    local = deploy(shop)
+    with pytest.raises(InvalidEvent, match=r"'order/paid' does not fit Paid: order_id: .* string\.$"):
+        shop.send(Paid, {"order_id": 7})
+    with pytest.raises(InvalidEvent, match="order_id: Field required"):
+        shop.send(Paid)
+    with pytest.raises(ValidationError):
+        Paid(order_id=7)  # type: ignore[arg-type]
+    assert local.requests.sqs == 0
+
+
 def test_the_same_event_sent_twice_starts_one_run(shop: Stepwell, deploy: Deploy) -> None:
     local = deploy(shop)
     for pause in ("1m", "3d", "20d"):
@@ -124,6 +168,14 @@ def test_a_function_is_invoked_without_an_event_for_others_to_see(shop: Stepwell
     assert run_id.startswith("shop.")
     assert local.client.result(run_id)["data"] == {"order_id": "o-1"}
     assert list(local.client.runs(function="shop/audit")) == []
+
+
+@pytest.mark.parametrize("data", [[], [1], "", "hi", 0, 5, [("a", 1)]])
+def test_a_function_is_invoked_with_an_object_or_not_at_all(shop: Stepwell, deploy: Deploy, data: Any) -> None:
+    local = deploy(shop)
+    with pytest.raises(InvalidOption, match=r"invoke shop/fn: data must be an object \(a dict or a model\), got"):
+        local.client.invoke("shop/fn", data)
+    assert local.client.result(local.client.invoke("shop/fn"))["data"] == {}
 
 
 @pytest.mark.parametrize("name", ["shop/gone", "gone/fn", "fn"])

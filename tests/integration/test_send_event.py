@@ -86,3 +86,24 @@ def test_an_event_that_is_none_fails_the_run_saying_so(
     assert run.error is not None
     assert run.error.type == "InvalidEvent"
     assert word in run.error.message
+
+
+@pytest.mark.parametrize(
+    ("event", "data", "type", "word"),
+    [
+        ([{"name": "ok"}], {"n": 1}, "InvalidOption", "data= is for an event given by name"),
+        ({"name": "ok"}, {"n": 1}, "InvalidOption", "data= is for an event given by name"),
+        ([{"name": "ok", "idd": "x"}], None, "InvalidEvent", "'idd'; there are name, data, id, ts, tenant"),
+    ],
+)
+def test_what_would_be_left_out_of_an_event_fails_the_run_saying_so(
+    app: Stepwell, declare: Declare, deploy: Deploy, event: Any, data: Any, type: str, word: str
+) -> None:
+    def body(ctx: Any) -> Any:
+        yield ctx.step.send_event("bad", event, data)
+
+    declare(app, body)
+    run = play(deploy(app))
+    assert run.error is not None
+    assert run.error.type == type
+    assert word in run.error.message

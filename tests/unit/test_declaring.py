@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stepwell import Backoff, Cron, EventModel, Stepwell, Trigger, step
+from stepwell import Backoff, CancelOn, Cron, EventModel, Middleware, Stepwell, Trigger, step
 from stepwell.errors import InvalidOption
 from stepwell.steps import StepOptions, options_of, plain, step_id
 
@@ -19,6 +19,14 @@ class Order(EventModel, name="order/created"):
 
 
 def fn(ctx: Any) -> None: ...
+
+
+def yields(ctx: Any) -> Any:
+    yield ctx
+
+
+async def yields_later(ctx: Any) -> Any:
+    yield ctx
 
 
 # ---- apps and functions
@@ -144,6 +152,24 @@ def test_schedules_stand_among_the_triggers() -> None:
         ({"on": ""}, "''"),
         ({"on": "a/*/b"}, "wildcard stands at the end"),
         ({"on": dict}, "EventModel"),
+        (
+            {"on": "order/created "},
+            "on='order/created ': Event name 'order/created ': at most 256 characters, no white",
+        ),
+        ({"on": ["go", "a b"]}, "no white space, '#' or '*'"),
+        ({"on": Trigger("a#b")}, "no white space, '#' or '*'"),
+        ({"on": "a b/*"}, "no white space, '#' or '*'"),
+        ({"on": "x" * 300}, "at most 256 characters"),
+        (
+            {"on": "stepwell/run.complete"},
+            "no event 'stepwell/run.complete'; of the engine's own there are stepwell/run.",
+        ),
+        (
+            {"on": "stepwell/cron.*"},
+            "there are stepwell/run.finished, stepwell/run.failed, stepwell/run.cancelled, step",
+        ),
+        ({"on": "go", "tags": {"a": "async.data.x"}}, "tag a: 'async.data.x' names async"),
+        ({"on": "go", "idempotency": "event.order_id"}, "idempotency=: 'event.order_id' asks for event.order_id"),
         ({"on": Cron("0 0 31 2 *")}, "Cron('0 0 31 2 *') never fires"),
         ({"on": Cron("0 8 * *")}, "has 4 fields, not five"),
         ({"on": ["go", Cron("0 0 8 * * *")]}, "has 6 fields, not five"),
@@ -157,12 +183,44 @@ def test_schedules_stand_among_the_triggers() -> None:
         ({"on": "go", "id": "Bad Id"}, "function id"),
         ({"on": "go", "id": ""}, "function id"),
         ({"on": "go", "id": "x" * 81}, "80"),
+        ({"on": "go", "id": 5}, "function id is lower-case letters, digits, '-', '_' and '.', at most 80; got 5"),
+        ({"on": "go", "name": 5}, "name= is text for people, got 5"),
+        ({"on": "go", "on_failure": "notify"}, "on_failure= must be a function that takes the context, got 'notify'"),
+        ({"on": "go", "on_failure": yields}, "on_failure= is a generator"),
+        ({"on": "go", "compute": 5}, "compute is the name of a compute class such as 'large'"),
+        ({"on": "go", "compute": ""}, "got ''"),
+        ({"on": "go", "compute": "very large"}, "got 'very large'"),
+        ({"on": "go", "cancel_on": CancelOn("x", match={"data.id": object})}, "match['data.id'] is compared with what"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_where_they_are_written(options: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         Stepwell("shop").function(**options)(fn)
     assert says in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["*", "order*", "order/*", "stepwell/*", "stepwell/run.*", "stepwell/run.fa*", "stepwell/run.failed"]
+)
+def test_a_name_that_events_can_have_is_taken(name: str) -> None:
+    assert Stepwell("shop").function(on=name, id="a")(fn).entry["triggers"] == [{"event": name}]
+
+
+@pytest.mark.parametrize("body", [yields, yields_later, functools.partial(yields, None)])
+def test_a_generator_is_no_body_of_a_function(body: Any) -> None:
+    with pytest.raises(InvalidOption, match="is a generator: it has a yield"):
+        Stepwell("shop").function(on="go", id="a")(body)
+
+
+def test_what_cannot_be_called_is_no_body_of_a_function() -> None:
+    with pytest.raises(InvalidOption, match="must be a function that takes the context, got 5"):
+        Stepwell("shop").function(on="go", id="a")(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("middleware", [Middleware(), "otel", {Middleware()}])
+def test_middleware_is_given_as_a_list(middleware: Any) -> None:
+    with pytest.raises(InvalidOption, match="middleware="):
+        Stepwell("shop", middleware=middleware)
 
 
 def test_two_functions_with_one_id_are_refused() -> None:
@@ -235,10 +293,22 @@ def test_partials_are_named_by_what_they_call_and_lambdas_need_an_id() -> None:
         lambda: step(timeout=0),
         lambda: step(timeout="soon"),
         lambda: step(backoff=5),  # type: ignore[call-overload]
+        lambda: step(compute=5),  # type: ignore[call-overload]
+        lambda: step(compute="a/b"),
+        lambda: step(at_most_once="yes"),  # type: ignore[call-overload]
+        lambda: step(at_most_once=0),  # type: ignore[call-overload]
+        lambda: step(5),  # type: ignore[call-overload]
         lambda: step(work).using(retries=-1),
+        lambda: step(work).using(compute=""),
+        lambda: step(work).using(at_most_once="no"),  # type: ignore[arg-type]
         lambda: step(work).using(timeout="0s"),
     ],
 )
 def test_step_options_that_make_no_sense_are_refused_where_they_are_written(make: Callable[[], Any]) -> None:
     with pytest.raises(InvalidOption):
         make()
+
+
+def test_a_step_that_is_given_its_id_without_a_name_is_told_how_to_write_it() -> None:
+    with pytest.raises(InvalidOption, match=r"got 'charge'; write @step\(id='charge'\)"):
+        step("charge")  # type: ignore[call-overload]

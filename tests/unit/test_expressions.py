@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stepwell.errors import InvalidOption
-from stepwell.expressions import check_expression, expression
+from stepwell.expressions import EVENTS, check_expression, expression
 
 EVENT = {
     "id": "e-1",
@@ -67,6 +67,53 @@ def test_only_true_is_true(source: str) -> None:
 def test_what_is_no_expression_is_refused_naming_where_it_stood(source: Any) -> None:
     with pytest.raises(InvalidOption, match=r"^where"):
         check_expression(source, what="where")
+
+
+def test_what_is_wrong_with_an_expression_is_told_in_one_line() -> None:
+    with pytest.raises(InvalidOption) as caught:
+        check_expression("event.data.x = 1", what="where")
+    assert caught.value.message == (
+        "where: 'event.data.x = 1' is not a CEL expression: token recognition error at: '= ' (character 14)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ("event.user == 1", "event.user"),
+        ("event.data.n > 1 && event .amount > 1", "event.amount"),
+        ("has(event.user)", "event.user"),
+        ("async.user == event.data.user", "async.user"),
+    ],
+)
+def test_a_field_that_no_event_has_is_refused_with_what_may_be_meant(source: str, path: str) -> None:
+    meant = path.replace(".", ".data.")
+    with pytest.raises(InvalidOption, match=f"asks for {path}, which no event has; .* Did you mean {meant}"):
+        check_expression(source, what="where", variables=EVENTS)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "event.ts > 1 && event.id != event.name && event.tenant == event.data.user",
+        "event.data.event.user == async.data.async.user",
+        "event.name == 'event.user'",
+        'event.name == "async.user"',
+        r"event.name == 'it\'s event.user'",
+        "event.exists(field, field == 'data')",
+        "event.data.lines.exists(event, event.amount > 1)",
+        "event['data'].user == 1",
+    ],
+)
+def test_what_only_looks_like_a_field_of_an_event_is_taken(source: str) -> None:
+    assert check_expression(source, what="where", variables=EVENTS) == source
+
+
+def test_the_event_that_comes_in_is_there_only_where_one_comes_in() -> None:
+    with pytest.raises(InvalidOption, match=r"^key: 'async.data.n' names async, .* here there is only event"):
+        check_expression("async.data.n", what="key")
+    for source in ("event.data.async", "event.name == 'async'", "event.data.l.exists(async, async.n > 1)"):
+        assert check_expression(source, what="key") == source
 
 
 def test_an_expression_is_compiled_once() -> None:

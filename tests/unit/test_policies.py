@@ -47,26 +47,74 @@ def test_a_policy_is_plain_json_with_durations_in_seconds(policy: Any, plain: di
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "says"),
     [
-        lambda: Backoff(factor=0.5),
-        lambda: Backoff("soon"),
-        lambda: Concurrency(0),
-        lambda: Concurrency(1, key="event.data."),
-        lambda: Concurrency(1, scope="world"),  # type: ignore[arg-type]
-        lambda: Throttle(1, 0),
-        lambda: RateLimit(0, "1s"),
-        lambda: Debounce("0s"),
-        lambda: Batch(101, "1s"),
-        lambda: Batch(0, "1s"),
-        lambda: Singleton("maybe"),  # type: ignore[arg-type]
-        lambda: Trigger("a", where="event.("),
-        lambda: Cron("0 8 * * *", jitter="-1s"),
-        lambda: Cron(5),  # type: ignore[arg-type]
+        (lambda: Backoff(factor=0.5), "Backoff(factor=) must be at least 1, got 0.5."),
+        (lambda: Backoff(factor=float("inf")), "Backoff(factor=) must be a finite number, got inf."),
+        (lambda: Backoff("soon"), "Backoff(initial=): cannot read 'soon'. Write for example '500ms'"),
+        (lambda: Concurrency(0), "Concurrency(limit=) must be at least 1, got 0."),
+        (lambda: Concurrency(1, key="event.data."), "Concurrency(key=): 'event.data.' is not a CEL expression: "),
+        (lambda: Concurrency(1, scope="env"), "Concurrency(scope=) must be 'function' or 'app', got 'env'."),  # type: ignore[arg-type]
+        (lambda: Throttle(1, 0), "Throttle(period=) must be more than zero, got 0."),
+        (lambda: Throttle(1, "1 minute"), "Throttle(period=): cannot read '1 minute'."),
+        (lambda: RateLimit(0, "1s"), "RateLimit(limit=) must be at least 1, got 0."),
+        (lambda: Debounce("0s"), "Debounce(period=) must be more than zero, got '0s'."),
+        (lambda: Batch(101, "1s"), "Batch(max_size=) must be at most 100, got 101."),
+        (lambda: Batch(0, "1s"), "Batch(max_size=) must be at least 1, got 0."),
+        (lambda: Singleton("replace"), "Singleton(mode=) must be 'skip' or 'cancel', got 'replace'."),  # type: ignore[arg-type]
+        (lambda: Trigger("a", where="event.("), "Trigger(where=): 'event.(' is not a CEL expression: "),
+        (lambda: Timeouts(finish="1x"), "Timeouts(finish=): cannot read '1x'."),
+        (lambda: Cron("0 8 * * *", jitter="-1s"), "Cron(jitter=): cannot read '-1s'."),
+        (lambda: Cron(5), "Cron(expression=) must be text, got 5."),  # type: ignore[arg-type]
+        (lambda: CancelOn("a", match=[1]), "CancelOn(match=) must be a dict, got [1]."),  # type: ignore[arg-type]
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused_where_it_is_written(make: Callable[[], Any]) -> None:
-    with pytest.raises(ValueError):
+def test_a_policy_that_makes_no_sense_is_refused_saying_what_it_takes_and_got(
+    make: Callable[[], Any], says: str
+) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        make()
+    assert caught.value.message.startswith(says)
+    assert "\n" not in caught.value.message
+    assert "pydantic" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Singleton(), "Singleton(mode=) is missing ('skip' or 'cancel'); Singleton takes mode=, key=."),  # type: ignore[call-arg]
+        (lambda: Throttle(1), "Throttle(period=) is missing; Throttle takes limit=, period=, burst=, key=."),  # type: ignore[call-arg]
+        (lambda: Concurrency(max=1), "Concurrency(max=1): there is no max=; Concurrency takes limit=, key=, scope=."),  # type: ignore[call-arg]
+        (lambda: Concurrency(1, limit=2), "Concurrency(limit=) is given twice; Concurrency takes "),  # type: ignore[misc]
+        (
+            lambda: Trigger("a", "true"),
+            "Trigger(..., 'true'): too many arguments without a name; Trigger takes event=, ",
+        ),  # type: ignore[misc]
+    ],
+)
+def test_arguments_that_are_missing_or_unknown_are_told_with_those_there_are(
+    make: Callable[[], Any], says: str
+) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        make()
+    assert caught.value.message.startswith(says)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Concurrency("5"),  # type: ignore[arg-type]
+        lambda: Concurrency(5.0),  # type: ignore[arg-type]
+        lambda: Concurrency(True),
+        lambda: Backoff(factor="2"),  # type: ignore[arg-type]
+        lambda: Backoff(factor=True),
+        lambda: Backoff(jitter="yes"),  # type: ignore[arg-type]
+        lambda: Backoff(jitter=1),  # type: ignore[arg-type]
+        lambda: Debounce(True),
+    ],
+)
+def test_what_only_resembles_a_value_is_not_taken_for_it(make: Callable[[], Any]) -> None:
+    with pytest.raises(InvalidOption):
         make()
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from stepwell.codec import JSON
 from stepwell.decisions.routing import name_matches
-from stepwell.events import RESERVED, RUN_EVENT
+from stepwell.errors import InvalidEvent, InvalidOption
+from stepwell.events import RESERVED, RUN_EVENT, check_name
 from stepwell.expressions import expression
 from stepwell.records import RunStatus
 
@@ -27,6 +28,21 @@ RUN_EVENTS: Mapping[RunStatus, str] = {
 _TEXT = re.compile(r"'[^'\\]*'|\"[^\"\\]*\"")
 _PATH = re.compile(r"\bevent\b(?:\.\w+)*")
 _KNOWN = re.compile(r"event\.(name|tenant|data\.(app|function|run_id|status|parent_id|event)(\..*)?)")
+
+
+def check_heard(name: str, *, what: str, below: bool = False) -> str:
+    """The name of an event to listen to, if there can be one; with `below` it may end in `*`. Raises InvalidOption."""
+    head = name.removesuffix("*") if below else name
+    try:
+        check_name("all" if below and name == "*" else head)
+    except InvalidEvent as error:
+        raise InvalidOption(f"{what}: {error.message}") from error
+    known = [each for each in RUN_EVENTS.values() if each == name or (name != head and each.startswith(head))]
+    if head.startswith(RESERVED) and not known:
+        raise InvalidOption(
+            f"{what}: there is no event {name!r}; of the engine's own there are {', '.join(RUN_EVENTS.values())}."
+        )
+    return name
 
 
 def is_run_event(name: str) -> bool:

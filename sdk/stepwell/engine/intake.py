@@ -82,6 +82,10 @@ def read_message(record: Mapping[str, Any]) -> list[dict[str, JSON]]:
         kind = body["stepwell"]
         if not isinstance(kind, str) or kind not in INTERNAL or any(field not in body for field in INTERNAL[kind]):
             raise InvalidEvent(f"The message claims to be an internal one of kind {kind!r}, but is not complete.")
+        if kind == "invoke" and not isinstance(body.get("data", {} if "data_ref" in body else None), dict):
+            raise InvalidEvent(
+                f"Run {body['run']!r} cannot be started: its data is no object, which every function gets."
+            )
         return [{**read, "kind": kind, **{name: value for name, value in body.items() if name != "stepwell"}}]
     if isinstance(body, dict) and "requestContext" in body and "requestPayload" in body:
         return [{**read, "kind": "crash", **_crash(body)}]

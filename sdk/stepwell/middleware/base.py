@@ -148,6 +148,8 @@ class Chain:
     """The middleware of an app, in order. Only hooks that somebody has overridden are in it."""
 
     def __init__(self, middleware: Sequence[Middleware] = ()) -> None:
+        if isinstance(middleware, Middleware) or not isinstance(middleware, Sequence):
+            raise InvalidOption(f"middleware= takes a list, the outermost first: middleware=[...]; got {middleware!r}.")
         for each in middleware:
             if not isinstance(each, Middleware):
                 raise InvalidOption(f"middleware= takes instances of Middleware, got {each!r}.")
