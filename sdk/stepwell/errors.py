@@ -6,7 +6,7 @@
     ├── DuplicateEvent                the id of an earlier event, with other data
     ├── PayloadTooLarge               an event or a result above the configured cap
     ├── NotSerializable               a value that cannot be written as JSON or read back as its annotation says
-    ├── MisplacedStep                 a step inside a step, or a step from a thread Stepwell does not know
+    ├── MisplacedStep                 a step inside a step, from a thread Stepwell does not know, or never awaited
     ├── NonDeterminism                a recorded step came back as something else
     ├── SuspensionSwallowed           the function caught the signal that suspends it
     ├── NoProgress                    a run was invoked again and again without a new checkpoint
