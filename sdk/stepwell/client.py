@@ -30,7 +30,7 @@ from stepwell.errors import (
     UnknownFunction,
     UnknownRun,
 )
-from stepwell.events import INVOKED, Envelope, Event, check_id, check_tenant, parse_ts
+from stepwell.events import INVOKED, Envelope, Event, check_id, check_sender, check_tenant, parse_ts
 from stepwell.finding import Filters, Finder
 from stepwell.ids import event_id_of, event_key, event_millis, run_id
 from stepwell.middleware.base import Chain, Middleware
@@ -144,6 +144,7 @@ class Client:
 
     def _envelope(self, event: Any, data: Any, id: str | None, ts: Any, tenant: str | None) -> Envelope:
         name, body = event_body(event, data)
+        check_sender(name, "A client")
         now = self._ports.now()
         event_id = check_id(id) if id is not None else event_id_of(self._ports.ids.ulid(now))
         return Envelope(event_id, name, body, now if ts is None else parse_ts(ts), check_tenant(tenant))

@@ -16,7 +16,7 @@ from stepwell.engine.operations import BodyStep, Operation, Poll, send_events
 from stepwell.engine.resolve import shape_of
 from stepwell.engine.waits import CallbackWait, ChildRun, DetachedRun, EventWait, Sleep
 from stepwell.errors import InvalidOption
-from stepwell.events import Envelope, Event, check_id, check_tenant, parse_ts
+from stepwell.events import Envelope, Event, check_id, check_sender, check_tenant, parse_ts
 from stepwell.expressions import check_expression
 from stepwell.ids import child_run_id, derived_ulid, digest, event_id_of
 from stepwell.middleware.visibility import check_wait
@@ -151,6 +151,7 @@ class Planner:
             event_id, ts, tenant = event.get("id"), event.get("ts", ts), event.get("tenant", tenant)
             event, data = event.get("name"), event.get("data")
         name, body = event_body(event, data)
+        check_sender(name, "A step")
         now = self.core.now()
         made = event_id_of(derived_ulid(now, "sent", self.core.run.id, key, str(index)))
         when = now if ts is None else parse_ts(ts)

@@ -59,6 +59,7 @@ def test_a_list_of_events_is_sent_in_few_requests_and_gives_the_ids_in_order(sho
         ("", None, {}, "name"),
         ("has space", None, {}, "white space"),
         ("star/*", None, {}, r"\*"),
+        ("stepwell/run.failed", {"run_id": "x"}, {}, "A client cannot send 'stepwell/run.failed'.*engine's own"),
         ("go", [1], {}, "object"),
         ("go", None, {"id": ""}, "id"),
         ("go", None, {"id": "x" * 300}, "256"),
