@@ -17,8 +17,9 @@ from stepwell.client import Client
 from stepwell.clock import from_millis
 from stepwell.dead_letters import DeadLetter
 from stepwell.door.keys import make_key
-from stepwell.durations import Duration, seconds
+from stepwell.durations import Duration, seconds, spoken
 from stepwell.engine.registration import register
+from stepwell.errors import UnknownRun
 from stepwell.ports import Config, Ports
 from stepwell.records import RunStatus
 from stepwell.steps import Step
@@ -328,6 +329,8 @@ class DrivingClient(Client):
         deadline = self._world.clock.now() + allowed
         self._world.run_until_idle()
         while not _has_ended(self._world, run):
+            if not self._can_come(run):
+                raise UnknownRun(f"There is no run {run!r}, or it has expired.")
             at = self._world.next_at()
             if at is None and timeout is None:
                 raise TimeoutError(
@@ -341,7 +344,14 @@ class DrivingClient(Client):
         try:
             return super().result(run, timeout=0)
         except TimeoutError:
-            raise TimeoutError(f"Run {run} has not ended within {allowed:g} s.") from None
+            raise TimeoutError(f"Run {run} has not ended within {spoken(allowed)}.") from None
+
+    def _can_come(self, run: str) -> bool:
+        """Whether the run exists, or something that may make it is on its way: a message that names it."""
+        if self._world.table.get((f"RUN#{run}", RUN_SK)) is not None:
+            return True
+        asked = any(f'"{run}"' in sent.body for sent in self._world.observations.of(Sent) if not sent.dead_letter)
+        return asked and self._world.next_at() is not None
 
 
 def _has_ended(world: World, run_id: str) -> bool:
