@@ -72,9 +72,12 @@ class LocalStepwell:
     ) -> None:
         if not apps:
             raise TypeError("LocalStepwell needs at least one app: LocalStepwell(app)")
+        check_apps(apps)
         self.apps = apps
         self.world = World(endpoint_url=endpoint_url, start=start, seed=seed, plan=plan, chaos=chaos)
         """The simulated AWS account, for tests of Stepwell itself."""
+        self.test_failed = False
+        """Whether the test has failed outside of the block's sight, as one with a fixture does."""
         self._hooks = LocalHooks(self.world)
         self._door = LocalDoor(self.world, self._ports, webhooks, secrets or {})
         self._bound_before: list[tuple[Stepwell, Callable[[], Client]]] = []
@@ -96,7 +99,10 @@ class LocalStepwell:
         while self._bound_before:
             app, open_client = self._bound_before.pop()
             app.bind(open_client)
-        self.world.close(failed=error is not None)
+        failed = error is not None or self.test_failed
+        self.world.close(failed=failed)
+        if not failed:
+            self._hooks.check()
 
     def _deploy(self) -> None:
         made = self.world.aws.resources
@@ -298,11 +304,14 @@ class LocalStepwell:
         self._hooks.mock(name, returns=returns, raises=raises, calls=calls)
 
     def crash_after(self, name: str, times: int = 1) -> None:
-        """Let the worker die, this many times, when the body of the step is done and its result not recorded."""
+        """Let the worker die, this many times, when the body of the step is done and its result not recorded.
+
+        If none has happened by the end of the block, that raises CrashNeverHappened, naming the steps that began.
+        """
         self._hooks.crash_after(name, times)
 
     def crash_before(self, name: str, times: int = 1) -> None:
-        """Let the worker die, this many times, when the body of the step is about to begin."""
+        """Let the worker die, this many times, when the body of the step is about to begin; see crash_after."""
         self._hooks.crash_before(name, times)
 
     def crash_sweep(self, event: Any, *, check: Callable[[Run], None], **options: Any) -> int:
@@ -352,6 +361,17 @@ class DrivingClient(Client):
             return True
         asked = any(f'"{run}"' in sent.body for sent in self._world.observations.of(Sent) if not sent.dead_letter)
         return asked and self._world.next_at() is not None
+
+
+def check_apps(apps: Sequence[Any]) -> None:
+    """Raise TypeError for what is no app."""
+    from stepwell.app import Stepwell
+
+    for app in apps:
+        if not isinstance(app, Stepwell):
+            raise TypeError(
+                f"LocalStepwell takes apps, such as app = Stepwell('shop'): LocalStepwell(app); got {app!r}"
+            )
 
 
 def _has_ended(world: World, run_id: str) -> bool:
