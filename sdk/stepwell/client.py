@@ -15,6 +15,7 @@ from stepwell.clock import from_millis
 from stepwell.codec import loads
 from stepwell.dead_letters import DeadLetter, DeadLetters
 from stepwell.decisions.flow import pause_gate
+from stepwell.durations import spoken
 from stepwell.engine import answering
 from stepwell.engine.ending import cancel, result_text
 from stepwell.engine.inputs import own_event
@@ -30,8 +31,8 @@ from stepwell.errors import (
     UnknownFunction,
     UnknownRun,
 )
-from stepwell.events import INVOKED, Envelope, Event, check_id, check_tenant, parse_ts
-from stepwell.finding import Filters, Finder
+from stepwell.events import INVOKED, Envelope, Event, check_id, check_sender, check_tenant, parse_ts
+from stepwell.finding import Filters, Finder, checked_limit, named
 from stepwell.ids import event_id_of, event_key, event_millis, run_id
 from stepwell.middleware.base import Chain, Middleware
 from stepwell.models import EventModel, call_body, event_body, event_fields, several
@@ -153,6 +154,7 @@ class Client:
 
     def _envelope(self, event: Any, data: Any, id: str | None, ts: Any, tenant: str | None) -> Envelope:
         name, body = event_body(event, data)
+        check_sender(name, "A client")
         now = self._ports.now()
         event_id = check_id(id) if id is not None else event_id_of(self._ports.ids.ulid(now))
         return Envelope(event_id, name, body, now if ts is None else parse_ts(ts), check_tenant(tenant))
@@ -161,15 +163,16 @@ class Client:
         self,
         *,
         name: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: datetime | timedelta | None = None,
+        until: datetime | timedelta | None = None,
         limit: int | None = None,
     ) -> Iterator[Event[Any]]:
         """Accepted events, newest first: those that started runs and those that matched nothing.
 
+        since, until: when they were accepted; a naive time is UTC, a timedelta is that long ago. Raises InvalidOption.
         One that the middleware of this client cannot decrypt is shown as it is stored.
         """
-        apps = self._finder.apps()
+        most, apps = checked_limit(limit), self._finder.apps()
         begin, end = self._finder.span(apps, since, until)
         found = {event.id + event.name: event for event in self._ports.store.events.between(begin, end)}
         for run in self._finder.listed(apps, None, list(RunStatus), begin, end):
@@ -178,7 +181,7 @@ class Client:
                 found.setdefault(event.id + event.name, event)
         newest = sorted(found.values(), key=lambda event: event_millis(event.id) or event.ts, reverse=True)
         chosen = (self._shown(event) for event in newest if name is None or event.name == name)
-        return islice(chosen, limit)
+        return islice(chosen, most)
 
     def _shown(self, event: Envelope) -> Event[Any]:
         try:
@@ -213,8 +216,9 @@ class Client:
 
     def runs(self, **filters: Unpack[Filters]) -> Iterator[Run]:
         """Runs, newest first: of one `function` ("app/function-id"), in some `status` or several, created from `since` to
-        `until`, under a `tag` ("name=value"), older than the run `before`; at most `limit`. Read page by page as they
-        are taken. Who cannot hold on to the iterator gives the id of the last run of a page as `before` of the next.
+        `until` (a naive time is UTC, a timedelta that long ago), under a `tag` ("name=value"), older than the run
+        `before`; at most `limit`. Read page by page as they are taken. Who cannot hold on to the iterator gives the id of the
+        last run of a page as `before` of the next.
 
         Steps that run in workers of their own are not among them. Raises InvalidOption, UnknownFunction.
         """
@@ -275,7 +279,7 @@ class Client:
             elif not state.is_live:
                 return self._result(state)
             if deadline is not None and self._ports.clock.now() >= deadline:
-                raise TimeoutError(f"Run {run} has not ended within {seconds:g} s.")
+                raise TimeoutError(f"Run {run} has not ended within {spoken(seconds or 0)}.")
             self._sleep(pause if deadline is None else min(pause, max(0.0, deadline - self._ports.clock.now())))
             pause = min(2.0, pause * 1.5)
 
@@ -348,24 +352,25 @@ class Client:
 
     # ---- functions
 
-    def pause(self, function: str) -> None:
-        """Let new runs of a function ("app/function-id") wait, whatever starts them, until `resume`. Runs that have
-        begun go on. Nothing is lost: they start in the order of their events; of a schedule only the last tick does.
+    def pause(self, function: Any) -> None:
+        """Let new runs of a function (a declared one, or "app/function-id") wait, whatever starts them, until `resume`.
+        Runs that have begun go on. Nothing is lost: they start in the order of their events; of a schedule only the last
+        tick does.
 
         Raises UnknownFunction.
         """
         self._ports.store.apps.pause(*self._known(function), self._ports.now())
 
-    def resume(self, function: str) -> None:
+    def resume(self, function: Any) -> None:
         """Start what waited for a paused function, and what comes. Raises UnknownFunction."""
         app, target = self._known(function)
         self._ports.store.apps.resume(app, target)
         self._ports.queue.send(drain(pause_gate(app, target)))
 
-    def _known(self, function: str) -> tuple[str, str]:
-        app, slash, target = function.partition("/")
+    def _known(self, function: Any) -> tuple[str, str]:
+        app, target = named(function)
         record = self._ports.store.apps.current()[0].get(app)
-        if not slash or record is None or target not in {entry["id"] for entry in record.known_functions}:
+        if record is None or target not in {entry["id"] for entry in record.known_functions}:
             raise UnknownFunction(
                 f"There is no function {function!r}. Write 'app/function-id'; `stepwell functions` lists them."
             )
@@ -378,7 +383,10 @@ class Client:
         return iter(self._letters())
 
     def redrive(self, id: str | None = None) -> int:
-        """Send a dead letter, or all of them, back to the main queue; says how many. Mend the cause first."""
+        """Send a dead letter, or all of them, back to the main queue; says how many. Mend the cause first.
+
+        Raises UnknownLetter for an id that none of them has.
+        """
         return self._letters().redrive(id)
 
     def _letters(self) -> DeadLetters:

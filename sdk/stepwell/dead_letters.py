@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from stepwell.clock import from_millis
+from stepwell.errors import UnknownLetter
 
 HIDDEN = 120
 """Seconds a message is hidden from others while somebody looks through the queue."""
@@ -48,7 +49,8 @@ class DeadLetters:
     def redrive(self, id: str | None = None) -> int:
         """Send one back to the main queue, or all of them; says how many.
 
-        The message is sent before it is deleted here, so none is lost; one that is sent twice is handled once.
+        The message is sent before it is deleted here, so none is lost; one that is sent twice is handled once. Raises
+        UnknownLetter for an id that none of them has.
         """
         letters = self._receive()
         chosen = [letter for letter in letters if id is None or letter.id == id]
@@ -57,6 +59,8 @@ class DeadLetters:
             self._sqs().send_message(QueueUrl=self._main_url, MessageBody=letter.body, **group)
             self._sqs().delete_message(QueueUrl=self._url, ReceiptHandle=letter._receipt)
         self._put_back([letter for letter in letters if letter not in chosen])
+        if id is not None and not chosen:
+            raise UnknownLetter(f"There is no dead letter {id}. Client.dead_letters() gives those there are.")
         return len(chosen)
 
     def _receive(self) -> list[DeadLetter]:

@@ -6,7 +6,7 @@
     ├── DuplicateEvent                the id of an earlier event, with other data
     ├── PayloadTooLarge               an event or a result above the configured cap
     ├── NotSerializable               a value that cannot be written as JSON or read back as its annotation says
-    ├── MisplacedStep                 a step inside a step, or a step from a thread Stepwell does not know
+    ├── MisplacedStep                 a step inside a step, from a thread Stepwell does not know, or never awaited
     ├── NonDeterminism                a recorded step came back as something else
     ├── SuspensionSwallowed           the function caught the signal that suspends it
     ├── NoProgress                    a run was invoked again and again without a new checkpoint
@@ -14,6 +14,7 @@
     ├── UnknownFunction               no such function in the app (or no such app)
     ├── UnknownRun                    no such run (or it has expired)
     ├── UnknownStep                   the run has no such step
+    ├── UnknownLetter                 the dead-letter queue has no such message
     ├── NotReplayable                 a run that is a step of another run cannot be started again by itself
     ├── UnknownCallback               the token belongs to no callback
     │   └── CallbackOver              ... or to one that is answered, out of time, or whose run has ended
@@ -161,6 +162,12 @@ class UnknownStep(StepwellError, LookupError):
     """The run has no such step."""
 
     code = "unknown-step"
+
+
+class UnknownLetter(StepwellError, LookupError):
+    """The dead-letter queue has no such message."""
+
+    code = "unknown-letter"
 
 
 class NotReplayable(StepwellError):

@@ -110,15 +110,17 @@ class Envelope:
         return {"id": self.id, "name": self.name, "data": self.data, "ts": self.ts, "tenant": self.tenant}
 
 
-def parse_envelope(body: JSON, *, default_id: str, received_ms: int) -> Envelope:
-    """Check an event from the queue.
+def parse_envelope(body: JSON, *, default_id: str, received_ms: int, refuse_own: bool = True) -> Envelope:
+    """Check an event from the queue, where none of the engine's own travels in this form.
 
-    `default_id` and `received_ms` stand in for what the sender left out. Raises InvalidEvent saying which field is
-    wrong and what it should be.
+    `default_id` and `received_ms` stand in for what the sender left out. refuse_own: unless the caller does that itself.
+    Raises InvalidEvent saying which field is wrong and what it should be.
     """
     if not isinstance(body, dict):
         raise InvalidEvent(f"An event is a JSON object with a name and data, not {_kind(body)}.")
     name = check_name(body.get("name"))
+    if refuse_own:
+        check_sender(name)
     reference = body.get("data_ref")
     if reference is not None and not isinstance(reference, str):
         raise InvalidEvent(f"Event {name!r}: data_ref must be text, not {_kind(reference)}.")
@@ -141,6 +143,16 @@ def check_name(name: JSON) -> str:
         raise InvalidEvent(f"An event needs a name such as 'order/created', got {name!r}.")
     if len(name) > MAX_NAME or not _NAME.fullmatch(name):
         raise InvalidEvent(f"Event name {name[:80]!r}: at most {MAX_NAME} characters, no white space, '#' or '*'.")
+    return name
+
+
+def check_sender(name: str, sender: str = "A sender") -> str:
+    """The name if `sender`, who is not the engine, may send events of it. Raises InvalidEvent."""
+    if name.startswith(RESERVED):
+        raise InvalidEvent(
+            f"{sender} cannot send {name!r}: events below {RESERVED!r} are the engine's own, and who listens to them "
+            "trusts what they say. Choose a name of your own."
+        )
     return name
 
 

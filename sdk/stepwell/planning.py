@@ -13,11 +13,11 @@ from stepwell.codec import JSON, canonical, loads
 from stepwell.decisions.listening import check_heard
 from stepwell.durations import Duration, seconds
 from stepwell.engine.core import Core
-from stepwell.engine.operations import BodyStep, Operation, Poll, as_backoff, send_events
+from stepwell.engine.operations import BodyStep, Operation, Poll, send_events
 from stepwell.engine.resolve import shape_of
 from stepwell.engine.waits import CallbackWait, ChildRun, DetachedRun, EventWait, Sleep
 from stepwell.errors import InvalidOption, NotSerializable
-from stepwell.events import SCOPE, Envelope, Event, check_id, check_tenant, parse_ts
+from stepwell.events import SCOPE, Envelope, Event, check_id, check_sender, check_tenant, parse_ts
 from stepwell.expressions import EVENTS, check_expression
 from stepwell.ids import child_run_id, derived_ulid, digest, event_id_of
 from stepwell.middleware.visibility import check_wait
@@ -33,6 +33,9 @@ YEAR = 366 * 86_400.0
 
 ARGS_OF_A_WAIT = 400
 """Characters that are kept of what an event wait waits for: whoever asks why a run waits is told by them."""
+
+SHORTEST = 0.001
+"""Seconds between two checks of a poll, at least: times are kept in milliseconds."""
 
 Target = tuple[str, str, Typed]
 """App and id of a function to invoke, and how its results are read."""
@@ -95,7 +98,7 @@ class Planner:
             encode=typed.round_trip,
             is_async=inspect.iscoroutinefunction(fn),
             until=until,
-            every=policy_json(every) if isinstance(every, Backoff) else as_backoff(every),
+            every=pauses(every),
             timeout=None if timeout is None else _wait_seconds(timeout, "timeout"),
             max_attempts=max_attempts,
         )
@@ -154,6 +157,7 @@ class Planner:
             event, data, own, _, _ = event_fields(event).values()
             event_id = event_id if own is None else own
         name, body = event_body(event, data)
+        check_sender(name, "A step")
         now = self.core.now()
         made = event_id_of(derived_ulid(now, "sent", self.core.run.id, key, str(index)))
         when = now if ts is None else parse_ts(ts)
@@ -390,3 +394,21 @@ def _wait_seconds(duration: Duration, what: str) -> float:
 
 def _slug(id: str) -> str:
     return "".join(char if char.isalnum() or char in "._-" else "-" for char in id.lower())[:60].strip("-") or "step"
+
+
+def pauses(every: Duration | Backoff) -> Mapping[str, Any]:
+    """The pauses of a poll: a fixed interval is a back-off without growth.
+
+    Raises InvalidOption for one without length: the checks would follow each other without end, each of them paid for.
+    """
+    backoff = policy_json(every) if isinstance(every, Backoff) else _fixed(every)
+    if min(backoff["initial"], backoff["maximum"]) < SHORTEST:
+        raise InvalidOption(
+            f"every: {every!r} leaves no time between two checks, so they would follow each other without end. Write a "
+            "duration of a millisecond or more, such as '5s', or a Backoff whose initial and maximum are."
+        )
+    return backoff
+
+
+def _fixed(every: Duration) -> Mapping[str, Any]:
+    return {"initial": seconds(every, what="every"), "factor": 1.0, "maximum": 365 * 86400.0, "jitter": False}

@@ -233,7 +233,7 @@ class AsyncSteps:
     def run(self, id: str, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]: ...
     def run(self, target: Any, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """Run a function, sync or async, as a step; see Steps.run. A sync one runs in a thread."""
-        return self._driver.finish(self._plan.run(target, args, kwargs))
+        return self._driver.ask(self._plan.run(target, args, kwargs), "ctx.step.run(...)")
 
     def submit(self, target: Any, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """Begin a step at once and give its task, to be awaited later."""
@@ -251,15 +251,17 @@ class AsyncSteps:
     ) -> Coroutine[Any, Any, list[Any]]:
         """Run one step for each item, side by side; see Steps.map."""
         operations = self._plan.map(fn, items, id, spread)
-        return self._driver.map(operations, *limits(len(operations), max_concurrency, tolerated_failures, spread))
+        bounds = limits(len(operations), max_concurrency, tolerated_failures, spread)
+        name = operations[0].key.rpartition("[")[0] if operations else "map"
+        return self._driver.asked(self._driver.map(operations, *bounds), name, "ctx.step.map(...)")
 
     def sleep(self, id: str, duration: Duration) -> Coroutine[Any, Any, None]:
         """Sleep, without a worker being there. Up to a year."""
-        return self._driver.finish(self._plan.sleep(id, duration))
+        return self._driver.ask(self._plan.sleep(id, duration), "ctx.step.sleep(...)")
 
     def sleep_until(self, id: str, moment: datetime) -> Coroutine[Any, Any, None]:
         """Sleep until a moment; a naive one is UTC."""
-        return self._driver.finish(self._plan.sleep_until(id, moment))
+        return self._driver.ask(self._plan.sleep_until(id, moment), "ctx.step.sleep_until(...)")
 
     def wait_for_event(
         self,
@@ -272,24 +274,37 @@ class AsyncSteps:
         since: str | None = None,
     ) -> Coroutine[Any, Any, Event[Any] | None]:
         """Wait for an event, None when time is out; see Steps.wait_for_event."""
-        return self._driver.finish(self._plan.wait_for_event(id, event, timeout, match, where, since))
+        return self._driver.ask(
+            self._plan.wait_for_event(id, event, timeout, match, where, since), "ctx.step.wait_for_event(...)"
+        )
 
-    async def create_callback(self, id: str, *, timeout: Duration, heartbeat: Duration | None = None) -> Callback:
+    def create_callback(
+        self, id: str, *, timeout: Duration, heartbeat: Duration | None = None
+    ) -> Coroutine[Any, Any, Callback]:
         """A token and URL for somebody outside to answer by; await `.wait()` for the answer."""
+        return self._driver.asked(self._create_callback(id, timeout, heartbeat), id, "ctx.step.create_callback(...)")
+
+    async def _create_callback(self, id: str, timeout: Duration, heartbeat: Duration | None) -> Callback:
         operation = self._plan.callback(id, timeout, heartbeat)
         self._plan.core.advance(operation)
-        return callback_of(self._plan.core, operation, lambda: self._driver.finish(operation))
+        return callback_of(self._plan.core, operation, lambda: self._driver.ask(operation, "callback.wait()"))
 
-    async def wait_for_callback(
+    def wait_for_callback(
         self,
         id: str,
         *,
         timeout: Duration,
         heartbeat: Duration | None = None,
         submit: Callable[[Callback], Any] | None = None,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Create a callback, hand it out by running `submit` as a step, and wait for the answer."""
-        callback = await self.create_callback(id, timeout=timeout, heartbeat=heartbeat)
+        waiting = self._wait_for_callback(id, timeout, heartbeat, submit)
+        return self._driver.asked(waiting, id, "ctx.step.wait_for_callback(...)")
+
+    async def _wait_for_callback(
+        self, id: str, timeout: Duration, heartbeat: Duration | None, submit: Callable[[Callback], Any] | None
+    ) -> Any:
+        callback = await self._create_callback(id, timeout, heartbeat)
         if submit is not None:
             await self.run(f"{id}.submit", _with_options(submit, callback))
         return await callback.wait()
@@ -305,7 +320,9 @@ class AsyncSteps:
         max_attempts: int | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Call `check` again and again until the condition holds for its result; see Steps.poll."""
-        return self._driver.finish(self._plan.poll(id, check, args, until, every, timeout, max_attempts))
+        return self._driver.ask(
+            self._plan.poll(id, check, args, until, every, timeout, max_attempts), "ctx.step.poll(...)"
+        )
 
     def invoke(
         self,
@@ -317,7 +334,7 @@ class AsyncSteps:
         detached: bool = False,
     ) -> Coroutine[Any, Any, Any]:
         """Run another function as a child run and wait for its result; see Steps.invoke."""
-        return self._driver.finish(self._plan.invoke(function, data, id, timeout, detached))
+        return self._driver.ask(self._plan.invoke(function, data, id, timeout, detached), "ctx.step.invoke(...)")
 
     def send_event(
         self,
@@ -330,7 +347,7 @@ class AsyncSteps:
         tenant: str | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Send an event, or a list of them, as a step; see Steps.send_event."""
-        return self._driver.finish(self._plan.send_event(step_id, event, data, id, ts, tenant))
+        return self._driver.ask(self._plan.send_event(step_id, event, data, id, ts, tenant), "ctx.step.send_event(...)")
 
 
 def limits(count: int, max_concurrency: Any, tolerated: int | float, spread: bool) -> tuple[int, int]:

@@ -40,6 +40,11 @@ def put(local: LocalStepwell, *bodies: str) -> None:
         ('{"name": "go", "data": {}, "id": 5}', "invalid-event", "event id"),
         ('{"name": "go", "data": {}, "ts": "soon"}', "invalid-event", "ISO 8601"),
         ('{"name": "go now", "data": {}}', "invalid-event", "white space"),
+        (
+            '{"name": "stepwell/run.failed", "data": {}}',
+            "invalid-event",
+            "events below 'stepwell/' are the engine's own",
+        ),
         ('{"stepwell": "explode"}', "invalid-event", "'explode'"),
         ('{"stepwell": "look"}', "invalid-event", "not complete"),
         ('{"stepwell": ["look"]}', "invalid-event", "['look']"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from stepwell import Client, Context, EventModel, RunCancelled, RunFailed, RunStatus, Stepwell, StepwellError
+from stepwell import Client, Context, Cron, EventModel, RunCancelled, RunFailed, RunStatus, Stepwell, StepwellError
 from stepwell.errors import InvalidEvent, InvalidOption, UnknownFunction, UnknownRun
 
 from .support import Deploy, play, run_of
@@ -60,6 +60,7 @@ def test_a_list_of_events_is_sent_in_few_requests_and_gives_the_ids_in_order(sho
         ("", None, {}, "name"),
         ("has space", None, {}, "white space"),
         ("star/*", None, {}, r"\*"),
+        ("stepwell/run.failed", {"run_id": "x"}, {}, "A client cannot send 'stepwell/run.failed'.*engine's own"),
         ("go", [1], {}, "object"),
         ("go", None, {"id": ""}, "id"),
         ("go", None, {"id": "x" * 300}, "256"),
@@ -151,7 +152,7 @@ def test_result_raises_what_became_of_a_run_that_did_not_complete(shop: Stepwell
         local.client.result(failed)
     assert (caught.value.run_id, caught.value.error.type) == (failed, "ValueError")
     asleep = local.client.invoke("shop/fn", {"sleep": "3d"})
-    with pytest.raises(TimeoutError, match="has not ended within 60 s"):
+    with pytest.raises(TimeoutError, match="has not ended within 1m"):
         local.client.result(asleep, timeout=60)
     assert local.client.cancel(asleep)
     with pytest.raises(RunCancelled):
@@ -226,6 +227,17 @@ def test_unknown_runs_are_named(shop: Stepwell, deploy: Deploy) -> None:
     for act in (local.client.run, local.client.cancel, local.client.replay):
         with pytest.raises(UnknownRun, match=r"shop\.01AAAAAAAAAAAAAAAAAAAAAAAA"):
             act("shop.01AAAAAAAAAAAAAAAAAAAAAAAA")
+
+
+def test_the_result_of_a_run_that_there_is_not_is_refused_without_waiting(shop: Stepwell, deploy: Deploy) -> None:
+    shop.function(on=Cron("* * * * *"), id="ticks")(lambda ctx: None)  # something is always left to happen
+    local = deploy(shop)
+    before = local.now()
+    with pytest.raises(UnknownRun, match="There is no run 'no-such-run'"):
+        local.client.result("no-such-run")
+    assert local.now() == before
+    run = local.client.invoke("shop/fn", {"n": 1})
+    assert local.client.result(run)["data"] == {"n": 1}
 
 
 # ---- replaying

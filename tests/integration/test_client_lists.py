@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -79,6 +80,73 @@ def test_runs_of_some_time(local: LocalStepwell) -> None:
     assert days(local.client.runs(function="shop/one", until=begin + timedelta(days=1, hours=1))) == [1, 0]
     span = {"since": begin + timedelta(hours=23), "until": begin + timedelta(days=2, hours=1)}
     assert days(local.client.runs(function="shop/one", **span)) == [2, 1]
+
+
+def test_a_naive_time_is_utc_and_a_timedelta_is_that_long_ago(
+    local: LocalStepwell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        begin = local.now() - timedelta(days=3, hours=1)
+        for since in (begin, begin.replace(tzinfo=None), timedelta(days=3, hours=1)):
+            assert days(local.client.runs(function="shop/one", since=since)) == [3, 2, 1]
+            assert days(local.client.runs(function="shop/one", until=since)) == [0]
+            assert len(list(local.client.events(since=since))) == 3
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("filters", "says"),
+    [
+        ({"since": "1h"}, "`since` is a datetime .* got '1h'"),
+        ({"until": 5}, "`until` is a datetime .* got 5"),
+        ({"limit": -1}, "`limit` is a number from 0, .* got -1"),
+        ({"limit": "5"}, "`limit` is a number from 0, .* got '5'"),
+        ({"status": 5}, "no status 5; there are scheduled"),
+        ({"tag": 5}, '"name=value", .* got 5'),
+        ({"tag": "order"}, "got 'order'"),
+        ({"before": 5}, "the id of a run, .* got 5"),
+        ({"function": 42}, "declared with @app.function, .* got 42"),
+        ({"function": days}, "declared with @app.function, .* got <function days"),
+    ],
+)
+def test_a_filter_of_the_wrong_type_is_refused_at_once(
+    local: LocalStepwell, filters: dict[str, Any], says: str
+) -> None:
+    for read in (local.client.runs, local.client.count, local.client.cancel_all, local.client.replay_all):
+        with pytest.raises(InvalidOption, match=says):
+            read(**filters)
+
+
+@pytest.mark.parametrize("filters", [{"since": "x"}, {"until": 5}, {"limit": -1}])
+def test_a_filter_of_the_wrong_type_for_events_is_refused_at_once(
+    local: LocalStepwell, filters: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidOption, match=next(iter(filters))):
+        local.client.events(**filters)
+
+
+def test_a_function_without_its_app_is_refused_saying_how_it_is_written(local: LocalStepwell) -> None:
+    with pytest.raises(
+        UnknownFunction, match=r"""no function 'one'; it is written as "app/function-id"\. Reg.*shop/one"""
+    ):
+        local.client.runs(function="one")
+
+
+def test_a_declared_function_can_be_paused_and_resumed(app: Stepwell, local: LocalStepwell) -> None:
+    one = app.functions["one"]
+    local.client.pause(one)
+    event_id = local.send("go", {"do": "complete", "day": 9})
+    local.run_until_idle()
+    assert not run_of(local, event_id, "one").status.is_terminal
+    local.client.resume(one)
+    local.run_until_idle()
+    assert run_of(local, event_id, "one").status is RunStatus.COMPLETED
+    with pytest.raises(InvalidOption, match=r"declared with @app\.function"):
+        local.client.pause(days)
 
 
 @pytest.mark.parametrize("status", [None, ["completed", "failed"]])

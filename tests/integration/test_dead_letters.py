@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from stepwell import Context, RunStatus, Stepwell
 from stepwell.cli.root import cli
-from stepwell.errors import InvalidOption
+from stepwell.errors import InvalidOption, UnknownLetter
 from stepwell.testing import LocalStepwell
 
 app = Stepwell("shop")
@@ -44,6 +44,14 @@ def test_one_dead_letter_is_redriven_and_the_others_stay(local: LocalStepwell) -
     assert [letter.body for letter in local.client.dead_letters()] == ["one"]
     local.run_until_idle()  # it is as broken as before
     assert sorted(letter.body for letter in local.client.dead_letters()) == ["one", "two"]
+
+
+def test_a_letter_that_there_is_not_is_refused_and_the_others_stay(local: LocalStepwell) -> None:
+    send_raw(local, "one")
+    with pytest.raises(UnknownLetter, match="no dead letter nope"):
+        local.client.redrive("nope")
+    assert [letter.body for letter in local.client.dead_letters()] == ["one"]
+    assert "unknown-letter" in stepwell("dlq", "redrive", "nope", status=1)
 
 
 def test_a_duplicate_that_was_refused_can_be_redriven_again_and_again(local: LocalStepwell) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from stepwell import Backoff, RunStatus, StepError, StepTimeout, Stepwell
 from stepwell.testing import LocalStepwell
@@ -119,3 +122,29 @@ def test_the_condition_sees_the_typed_result_and_arguments_are_passed_on(
     declare(app, body)
     run = play(deploy(app))
     assert (run.status, run.result, looked) == (RunStatus.COMPLETED, ["7", "j-1"], [{"j-1", "7"}])
+
+
+@pytest.mark.parametrize("every", [0, 0.0004, "0s", timedelta(0), Backoff(0), Backoff("1s", maximum=0)])
+def test_checks_without_a_pause_between_them_are_refused(
+    app: Stepwell, declare: Declare, deploy: Deploy, every: Any
+) -> None:
+    job = Job("never")
+
+    def body(ctx: Any) -> Any:
+        yield ctx.step.poll("ready", job.check, until=lambda answer: answer == "done", every=every)
+
+    declare(app, body)
+    job.local = local = deploy(app)
+    run = play(local)
+    assert run.error is not None
+    assert run.error.type == "InvalidOption"
+    assert "leaves no time between two checks" in run.error.message
+    assert job.at == []
+
+
+def test_however_short_the_pause_is_time_passes(app: Stepwell, declare: Declare, deploy: Deploy) -> None:
+    job = Job("queued", "queued", "done")
+    polling(declare, app, job, lambda answer: answer == "done", every=Backoff("1ms", factor=1))
+    job.local = local = deploy(app)
+    assert play(local, wait="1m").result == "done"
+    assert all(pause > 0 for pause in job.pauses())

@@ -73,7 +73,13 @@ def test_an_event_can_be_dated(app: Stepwell, declare: Declare, deploy: Deploy) 
 
 @pytest.mark.parametrize(
     ("event", "data", "word"),
-    [("", {}, "name"), ("a b", {}, "white space"), ("ok", [1], "object"), ({"data": {}}, None, "name")],
+    [
+        ("", {}, "name"),
+        ("stepwell/run.failed", {}, "A step cannot send 'stepwell/run.failed'"),
+        ("a b", {}, "white space"),
+        ("ok", [1], "object"),
+        ({"data": {}}, None, "name"),
+    ],
 )
 def test_an_event_that_is_none_fails_the_run_saying_so(
     app: Stepwell, declare: Declare, deploy: Deploy, event: Any, data: Any, word: str

@@ -46,6 +46,7 @@ def test_fields_that_nobody_knows_are_ignored() -> None:
         ({"name": 5, "data": {}}, "got 5"),
         ({"name": "a b", "data": {}}, "white space"),
         ({"name": "a#", "data": {}}, "'#'"),
+        ({"name": "stepwell/cron.tick", "data": {}}, "the engine's own"),
         ({"name": "a" * 257, "data": {}}, "256"),
         ({"name": "a"}, "'a': data must be a JSON object, not null"),
         ({"name": "a", "data": []}, "not a list"),

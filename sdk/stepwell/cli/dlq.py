@@ -9,6 +9,7 @@ import typer
 
 from stepwell.cli.friendly import Trouble, friendly
 from stepwell.cli.target import AsJson, Stack, connect
+from stepwell.errors import UnknownLetter
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -53,7 +54,7 @@ def show(letter_id: Annotated[str, typer.Argument(metavar="ID")], stack: Stack =
 
     letter = next((each for each in connect(stack).dead_letters() if each.id == letter_id), None)
     if letter is None:
-        raise _unknown(letter_id)
+        raise UnknownLetter(f"There is no dead letter {letter_id}.")
     if as_json:
         print_json(_shape(letter))
         return
@@ -79,18 +80,10 @@ def redrive(
     if (letter_id is None) != everything:
         raise Trouble("which-letter", "Say which dead letter: an ID from `stepwell dlq list`, or --all.", "")
     moved = connect(stack).redrive(letter_id)
-    if letter_id is not None and not moved:
-        raise _unknown(letter_id)
     if as_json:
         print_json({"redriven": moved})
         return
     hint(out(), f"{several(moved, 'message')} back on the main queue.")
-
-
-def _unknown(letter_id: str) -> Trouble:
-    return Trouble(
-        "unknown-letter", f"There is no dead letter {letter_id}.", "`stepwell dlq list` names those there are."
-    )
 
 
 def _shape(letter: Any) -> dict[str, Any]:

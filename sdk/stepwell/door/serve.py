@@ -115,7 +115,7 @@ class Door:
         else:
             default_id = event_id_of(self._ports.ids.ulid(now))
         try:
-            event = parse_envelope(body, default_id=default_id, received_ms=now)
+            event = parse_envelope(body, default_id=default_id, received_ms=now, refuse_own=False)  # see may_send
             dumps(event.data)
         except StepwellError as error:
             raise Refusal(400, error.code, f"{where}{error.message}") from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from stepwell.codec import JSON
 from stepwell.door.http import Request, parse_json
 from stepwell.errors import InvalidEvent
-from stepwell.events import RESERVED, Envelope, check_name, check_tenant, parse_ts
+from stepwell.events import Envelope, check_name, check_sender, check_tenant, parse_ts
 from stepwell.expressions import expression
 from stepwell.native import chosen_id, fit
 from stepwell.signatures import GitHub, Hmac, StandardWebhooks, Stripe
@@ -38,8 +38,7 @@ def event_of(webhook: Webhook, request: Request, *, default_id: str, now: int) -
         return None
     own = _own(webhook, body, request)
     name = own.name if webhook.event == OWN else _name(webhook, scope)
-    if name.startswith(RESERVED):
-        raise InvalidEvent(f"A webhook cannot send {name!r}: events below {RESERVED!r} are the engine's own.")
+    check_sender(name, "A webhook")
     data = own.data if webhook.data == OWN else _value(webhook.data, scope, "data")
     if not isinstance(data, dict):
         data = {"body": data}

@@ -21,6 +21,7 @@ from typing import Any
 from stepwell.engine.core import Core, Suspended, current, engine_calls
 from stepwell.engine.operations import BodyStep, Operation
 from stepwell.engine.sync_driver import gather_values, prepare, timed_out
+from stepwell.engine.unawaited import Unawaited
 from stepwell.errors import StepError
 
 SHORT = 5.0
@@ -46,6 +47,7 @@ class AsyncDriver:
         self._leaving = False
         self._abandoned: list[BodyStep] = []
         self._loop: asyncio.SelectorEventLoop | None = None
+        self._unawaited = Unawaited()
 
     # ---- running the function
 
@@ -56,7 +58,10 @@ class AsyncDriver:
         task = loop.create_task(main())  # the function itself is the root; only the tasks it makes are branches
         loop.set_task_factory(_branching)
         try:
-            return loop.run_until_complete(task)
+            value = loop.run_until_complete(task)
+            if not (self.core.suspending or self._broken or self.core.journal.fatal):
+                self._unawaited.check(asyncio.all_tasks(loop))
+            return value
         except asyncio.CancelledError:
             if self._broken is not None:
                 raise self._broken from None
@@ -87,9 +92,18 @@ class AsyncDriver:
                 self._record_late(operation, attempt, value, error)
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
+            self._unawaited.close()
             loop.close()  # even if the invocation is killed while it waits for its threads
 
     # ---- what ctx.step does
+
+    def ask(self, operation: Operation, call: str) -> Coroutine[Any, Any, Any]:
+        """`finish`, to be awaited by the function as `await {call}`; forgetting that fails the run."""
+        return self._unawaited.hold(self.finish(operation), operation.key, call)
+
+    def asked(self, awaitable: Coroutine[Any, Any, Any], name: str, call: str) -> Coroutine[Any, Any, Any]:
+        """The same for what is more than one operation."""
+        return self._unawaited.hold(awaitable, name, call)
 
     async def finish(self, operation: Operation) -> Any:
         """Bring an operation to its end; its value, or its error raised."""

@@ -16,7 +16,6 @@ from typing import Any
 
 from stepwell.codec import dumps, loads
 from stepwell.decisions.retries import backoff_delay
-from stepwell.durations import seconds
 from stepwell.engine.core import Core
 from stepwell.engine.resolve import STEP_OVERHEAD, pack_result
 from stepwell.engine.sending import event_message
@@ -235,7 +234,7 @@ class Poll(BodyStep):
         if done:
             return super()._completed(core, attempt, value)
         now = core.ports.now()
-        delay = round(backoff_delay(self.every, attempt, core.chance(self.key, attempt)) * 1000)
+        delay = max(1, round(backoff_delay(self.every, attempt, core.chance(self.key, attempt)) * 1000))
         if self._is_over(core, attempt, now + delay):
             return None
         self._again(core, attempt, now + delay, failures=0)
@@ -281,8 +280,3 @@ def send_events(core: Core, events: Sequence[Envelope]) -> None:
     """Send events from inside a step."""
     sent = [core.values.send(event) for event in events]
     core.ports.queue.send(*(event_message(core.ports, event, group=core.run.app) for event in sent))
-
-
-def as_backoff(every: Any) -> Mapping[str, Any]:
-    """A fixed interval as a back-off without growth."""
-    return {"initial": seconds(every, what="every"), "factor": 1.0, "maximum": 365 * 86400.0, "jitter": False}

@@ -18,6 +18,7 @@ from __future__ import annotations
 from stepwell.dead_letters import DeadLetter
 from stepwell.testing.door import Reply
 from stepwell.testing.faults import Fault, FaultKind, FaultPlan
+from stepwell.testing.hooks import CrashNeverHappened
 from stepwell.testing.invariants import InvariantBroken
 from stepwell.testing.local import LocalStepwell
 from stepwell.testing.mailbox import Chaos
@@ -29,6 +30,7 @@ __all__ = [
     "LocalStepwell",
     "crash_sweep",
     "Chaos",
+    "CrashNeverHappened",
     "DeadLetter",
     "Fault",
     "FaultKind",

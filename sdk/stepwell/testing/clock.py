@@ -16,6 +16,10 @@ class VirtualClock:
 
     def __init__(self, start: datetime | None = None) -> None:
         begin = DEFAULT_START if start is None else start
+        if not isinstance(begin, datetime):
+            raise TypeError(
+                f"start is a datetime with a time zone, such as datetime(2026, 1, 1, tzinfo=UTC); got {start!r}"
+            )
         if begin.tzinfo is None:
             raise ValueError(f"start={begin.isoformat()} has no time zone; use datetime(..., tzinfo=UTC)")
         self._now = begin.timestamp()

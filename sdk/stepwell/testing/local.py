@@ -17,8 +17,9 @@ from stepwell.client import Client
 from stepwell.clock import from_millis
 from stepwell.dead_letters import DeadLetter
 from stepwell.door.keys import make_key
-from stepwell.durations import Duration, seconds
+from stepwell.durations import Duration, seconds, spoken
 from stepwell.engine.registration import register
+from stepwell.errors import UnknownRun
 from stepwell.ports import Config, Ports
 from stepwell.records import RunStatus
 from stepwell.steps import Step
@@ -71,9 +72,12 @@ class LocalStepwell:
     ) -> None:
         if not apps:
             raise TypeError("LocalStepwell needs at least one app: LocalStepwell(app)")
+        check_apps(apps)
         self.apps = apps
         self.world = World(endpoint_url=endpoint_url, start=start, seed=seed, plan=plan, chaos=chaos)
         """The simulated AWS account, for tests of Stepwell itself."""
+        self.test_failed = False
+        """Whether the test has failed outside of the block's sight, as one with a fixture does."""
         self._hooks = LocalHooks(self.world)
         self._door = LocalDoor(self.world, self._ports, webhooks, secrets or {})
         self._bound_before: list[tuple[Stepwell, Callable[[], Client]]] = []
@@ -95,7 +99,10 @@ class LocalStepwell:
         while self._bound_before:
             app, open_client = self._bound_before.pop()
             app.bind(open_client)
-        self.world.close(failed=error is not None)
+        failed = error is not None or self.test_failed
+        self.world.close(failed=failed)
+        if not failed:
+            self._hooks.check()
 
     def _deploy(self) -> None:
         made = self.world.aws.resources
@@ -297,11 +304,14 @@ class LocalStepwell:
         self._hooks.mock(name, returns=returns, raises=raises, calls=calls)
 
     def crash_after(self, name: str, times: int = 1) -> None:
-        """Let the worker die, this many times, when the body of the step is done and its result not recorded."""
+        """Let the worker die, this many times, when the body of the step is done and its result not recorded.
+
+        If none has happened by the end of the block, that raises CrashNeverHappened, naming the steps that began.
+        """
         self._hooks.crash_after(name, times)
 
     def crash_before(self, name: str, times: int = 1) -> None:
-        """Let the worker die, this many times, when the body of the step is about to begin."""
+        """Let the worker die, this many times, when the body of the step is about to begin; see crash_after."""
         self._hooks.crash_before(name, times)
 
     def crash_sweep(self, event: Any, *, check: Callable[[Run], None], **options: Any) -> int:
@@ -328,6 +338,8 @@ class DrivingClient(Client):
         deadline = self._world.clock.now() + allowed
         self._world.run_until_idle()
         while not _has_ended(self._world, run):
+            if not self._can_come(run):
+                raise UnknownRun(f"There is no run {run!r}, or it has expired.")
             at = self._world.next_at()
             if at is None and timeout is None:
                 raise TimeoutError(
@@ -341,7 +353,25 @@ class DrivingClient(Client):
         try:
             return super().result(run, timeout=0)
         except TimeoutError:
-            raise TimeoutError(f"Run {run} has not ended within {allowed:g} s.") from None
+            raise TimeoutError(f"Run {run} has not ended within {spoken(allowed)}.") from None
+
+    def _can_come(self, run: str) -> bool:
+        """Whether the run exists, or something that may make it is on its way: a message that names it."""
+        if self._world.table.get((f"RUN#{run}", RUN_SK)) is not None:
+            return True
+        asked = any(f'"{run}"' in sent.body for sent in self._world.observations.of(Sent) if not sent.dead_letter)
+        return asked and self._world.next_at() is not None
+
+
+def check_apps(apps: Sequence[Any]) -> None:
+    """Raise TypeError for what is no app."""
+    from stepwell.app import Stepwell
+
+    for app in apps:
+        if not isinstance(app, Stepwell):
+            raise TypeError(
+                f"LocalStepwell takes apps, such as app = Stepwell('shop'): LocalStepwell(app); got {app!r}"
+            )
 
 
 def _has_ended(world: World, run_id: str) -> bool:

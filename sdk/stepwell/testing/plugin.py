@@ -38,5 +38,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.when == "call" and report.failed:
         worlds: list[Any] = item.stash.get(_WORLDS, [])
         for number, local in enumerate(worlds, 1):
+            local.test_failed = True
             report.sections.append((f"local Stepwell {number}", local.timeline()))
     return report

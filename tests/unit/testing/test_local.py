@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from stepwell import AsyncContext, Context, EventModel, RunFailed, RunStatus, StepError, StepTimeout, Stepwell, step
-from stepwell.testing import Fault, FaultKind, FaultPlan, LocalStepwell, invariants
+from stepwell.testing import CrashNeverHappened, Fault, FaultKind, FaultPlan, LocalStepwell, invariants
 
 NOTHING: Callable[..., None] = lambda *args: None  # noqa: E731
 
@@ -149,6 +149,44 @@ def test_a_mock_needs_exactly_one_answer() -> None:
             local.mock_step("charge")
         with pytest.raises(TypeError, match="exactly one"):
             local.mock_step("charge", returns=None, raises=ValueError())
+
+
+def test_a_mock_that_raises_no_exception_or_calls_no_function_is_refused() -> None:
+    with LocalStepwell(Shop().app) as local:
+        with pytest.raises(TypeError, match=r"raises= takes an exception.* got 'x'"):
+            local.mock_step("charge", raises="x")
+        with pytest.raises(TypeError, match=r"calls= takes a function.* got 5"):
+            local.mock_step("charge", calls=5)
+
+
+@pytest.mark.parametrize("crash", ["crash_after", "crash_before"])
+def test_a_crash_that_never_happened_fails_the_test_naming_the_steps_that_began(crash: str) -> None:
+    def play() -> None:
+        with LocalStepwell(Shop().app) as local:
+            getattr(local, crash)("nope")
+            getattr(local, crash)("charge")
+            local.send("order/created", {})
+            local.advance("20m")
+
+    with pytest.raises(CrashNeverHappened, match=rf"{crash}\('nope'\) has killed no worker.* began: charge, ship\."):
+        play()
+
+
+def test_a_test_that_has_failed_is_not_told_of_crashes_that_never_happened() -> None:
+    def play() -> None:
+        with LocalStepwell(Shop().app) as local:
+            local.crash_after("nope")
+            raise LookupError("the real one")
+
+    with pytest.raises(LookupError, match="the real one"):
+        play()
+
+
+def test_no_crash_at_all_is_refused() -> None:
+    with LocalStepwell(Shop().app) as local:
+        for crash in (local.crash_after, local.crash_before):
+            with pytest.raises(ValueError, match="times is a number from 1, got 0"):
+                crash("charge", times=0)
 
 
 def test_a_mock_stands_for_every_item_of_a_map() -> None:
@@ -406,6 +444,13 @@ def test_the_timeline_tells_what_happened() -> None:
         story = local.timeline()
     assert "CRASHED after the body of charge" in story
     assert "STEP#ship: started (epoch 2) -> completed (epoch 2)" in story
+
+
+def test_what_is_no_app_or_no_time_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"LocalStepwell takes apps.* got 'x'"):
+        LocalStepwell("x")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"start is a datetime with a time zone.* got '2026'"):
+        LocalStepwell(Shop().app, start="2026")  # type: ignore[arg-type]
 
 
 def test_a_world_without_an_app_is_refused() -> None:
