@@ -67,7 +67,8 @@ def test_a_refusal_is_not_tried_again_and_can_be_caught(local: LocalStepwell) ->
 
 @pytest.mark.parametrize(("crashes", "printed", "result"), [(0, 1, "printed"), (1, 1, "nobody knows")])
 def test_an_at_most_once_step_is_not_begun_again(local: LocalStepwell, crashes: int, printed: int, result: str) -> None:
-    local.crash_after("print_ticket", times=crashes)
+    if crashes:
+        local.crash_after("print_ticket", times=crashes)
     run = play(local, "guide/print")
     assert run.result.startswith(result)
     assert len(outside.printer.printed) == printed
