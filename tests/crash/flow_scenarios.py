@@ -281,9 +281,9 @@ def asked_late() -> Scenario:
     def play(local: LocalStepwell, event_id: str) -> None:
         arrived(local, event_id)
         local.client.pause("late/main")
-        local.client.send("go", {"order": 1}, id="e-1", ts=local.now() + timedelta(minutes=30))
+        local.client.send("go", {"order": 1}, id="e-1", ts=local.now() + timedelta(minutes=2))
         send(local, "e-1", 2, 3)
-        local.advance("1h")
+        local.advance("3m")
         local.client.resume("late/main")
         resumed = local.now()
         local.run_until_idle()
