@@ -10,6 +10,7 @@ What is changed is changed once per process and for good; outside of worlds it d
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 import threading
 from collections.abc import Callable
@@ -23,10 +24,12 @@ from botocore.httpsession import URLLib3Session
 from moto.core.botocore_stubber import BotocoreStubber
 from moto.core.models import botocore_stubber
 from moto.core.serialize import ResponseSerializer
-from moto.core.utils import method_names_from_class
+from moto.core.utils import method_names_from_class, unix_time_millis
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
+from moto.sqs.models import Message
+from moto.sqs.models import Queue as SqsQueue
 
 from stepwell.testing.answers import Answer
 from stepwell.testing.invocations import Crash, current_invocation
@@ -44,6 +47,9 @@ _SCOPE = re.compile(r"Credential=[^/]*/\d+/[^/]*/([^/]+)/aws4_request")
 _process_request = BotocoreStubber.process_request
 _get_value = ResponseSerializer.get_value
 _transact_write_items = DynamoDBBackend.transact_write_items
+_table_query = Table.query
+_QUERY_TAKES = tuple(inspect.signature(Table.query).parameters)[1:]
+_all_items = Table.all_items
 
 
 def install() -> None:
@@ -57,6 +63,13 @@ def install() -> None:
     # A transaction first copies the whole table, once for each item in it, to be able to put it back.
     moto.dynamodb.models.copy = _Copying()  # type: ignore[attr-defined, assignment]
     DynamoDBBackend.transact_write_items = _transact  # type: ignore[method-assign, assignment]
+    # A query first sorts all items of the table, of whatever partition, and then sorts what it has chosen among them.
+    Table.query = _query  # type: ignore[method-assign, assignment]
+    Table.all_items = _candidates  # type: ignore[method-assign, assignment]
+    # Each message that is sent counts all those in the queue, and asks for the time once or twice for each.
+    SqsQueue.messages = property(_deliverable)  # type: ignore[method-assign, assignment]
+    SqsQueue.approximate_number_of_messages_delayed = property(_delayed)  # type: ignore[method-assign, assignment]
+    SqsQueue.approximate_number_of_messages_not_visible = property(_hidden)  # type: ignore[method-assign, assignment]
 
 
 class _Copying:
@@ -93,6 +106,44 @@ def _transact(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) ->
         return _transact_write_items(backend, transact_items)
     finally:
         copying.touched = None
+
+
+_queried: list[tuple[DynamoType | None, str | None]] = []
+"""The query under way, if there is one: its partition, and the name of its index. Moto does one thing at a time."""
+
+
+def _query(table: Table, *args: Any, **more: Any) -> Any:
+    given = dict(zip(_QUERY_TAKES, args, strict=False)) | more
+    _queried.append((given.get("hash_key"), given.get("index_name")))
+    try:
+        return _table_query(table, *args, **more)
+    finally:
+        _queried.pop()
+
+
+def _candidates(table: Table) -> list[Any]:
+    """The items a query chooses from. Its own partition is enough, and since it sorts what it takes, any order will do."""
+    if not _queried or not table.range_key_attr:
+        return _all_items(table)
+    hash_key, index_name = _queried[-1]
+    if index_name is None:
+        return list(table.items.get(hash_key, {}).values()) if hash_key is not None else []
+    return [item for partition in table.items.values() for item in partition.values()]
+
+
+def _deliverable(queue: SqsQueue) -> list[Message]:
+    now = unix_time_millis()
+    return [each for each in queue._messages if now > each.visible_at and now >= each.delayed_until]
+
+
+def _delayed(queue: SqsQueue) -> int:
+    now = unix_time_millis()
+    return sum(1 for each in queue._messages if now < each.delayed_until)
+
+
+def _hidden(queue: SqsQueue) -> int:
+    now = unix_time_millis()
+    return sum(1 for each in queue._messages if now <= each.visible_at)
 
 
 def answer(request: AWSPreparedRequest) -> AWSResponse:
