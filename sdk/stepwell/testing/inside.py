@@ -73,39 +73,45 @@ def install() -> None:
 
 
 class _Copying:
-    """The module copy as moto's tables see it. Within a transaction a table is copied as far as that may change it."""
+    """The module copy as moto's tables see it. Within a transaction a table is not copied: see `_transact`."""
 
     def __init__(self) -> None:
-        self.touched: list[tuple[DynamoType, DynamoType]] | None = None
+        self.keeps_tables = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(copy, name)
 
     def deepcopy(self, value: Any, memo: dict[int, Any] | None = None) -> Any:
-        if self.touched is None or not isinstance(value, Table):
-            return copy.deepcopy(value, memo)
-        kept = copy.copy(value)
-        kept.items = value.items.copy()
-        for partition in {partition for partition, _ in self.touched if partition in value.items}:
-            kept.items[partition] = dict(value.items[partition])
-        for partition, place in self.touched:
-            items: Any = kept.items.get(partition, {})
-            if place in items:
-                items[place] = copy.deepcopy(items[place])
-        return kept
+        return value if self.keeps_tables and isinstance(value, Table) else copy.deepcopy(value, memo)
 
 
 def _transact(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
+    """A transaction that puts back, if it fails, only what it has touched."""
     copying: _Copying = moto.dynamodb.models.copy  # type: ignore[attr-defined, assignment]
     requests = [next(iter(entry.values())) for entry in transact_items]
     keys = [request.get("Item") or request.get("Key") or {} for request in requests]
-    if not all("pk" in key and "sk" in key for key in keys):  # somebody else's table
+    tables = [backend.tables.get(request.get("TableName", "")) for request in requests]
+    if None in tables or not all("pk" in key and "sk" in key for key in keys):  # somebody else's table
         return _transact_write_items(backend, transact_items)
-    copying.touched = [(DynamoType(key["pk"]), DynamoType(key["sk"])) for key in keys]
+    before = []
+    for table, key in zip(tables, keys, strict=True):
+        items: Any = table.items if table is not None else {}
+        partition, place = DynamoType(key["pk"]), DynamoType(key["sk"])
+        before.append((items, partition, place, copy.deepcopy(items.get(partition, {}).get(place))))
+    copying.keeps_tables = True
     try:
         return _transact_write_items(backend, transact_items)
+    except BaseException:
+        for items, partition, place, item in before:
+            if item is not None:
+                items[partition][place] = item
+            elif partition in items:
+                items[partition].pop(place, None)
+                if not items[partition]:
+                    del items[partition]
+        raise
     finally:
-        copying.touched = None
+        copying.keeps_tables = False
 
 
 _queried: list[tuple[DynamoType | None, str | None]] = []
