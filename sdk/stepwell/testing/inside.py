@@ -28,6 +28,7 @@ from moto.core.utils import method_names_from_class, unix_time_millis
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
+from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser
 from moto.sqs.models import Message
 from moto.sqs.models import Queue as SqsQueue
 
@@ -48,6 +49,7 @@ _process_request = BotocoreStubber.process_request
 _get_value = ResponseSerializer.get_value
 _transact_write_items = DynamoDBBackend.transact_write_items
 _table_query = Table.query
+_PROCESSED: dict[type, tuple[type, ...]] = {}
 _QUERY_TAKES = tuple(inspect.signature(Table.query).parameters)[1:]
 _all_items = Table.all_items
 
@@ -60,6 +62,8 @@ def install() -> None:
     # request, and looking for a DynamoDB value under all names it might have.
     moto.core.responses.method_names_from_class = cache(method_names_from_class)  # type: ignore[attr-defined]
     ResponseSerializer.get_value = _quick_value  # type: ignore[method-assign, assignment]
+    # For every node of every expression, it asks anew which kinds of node are of interest.
+    DepthFirstTraverser.nodes_to_be_processed = _processed  # type: ignore[method-assign]
     # A transaction first copies the whole table, once for each item in it, to be able to put it back.
     moto.dynamodb.models.copy = _Copying()  # type: ignore[attr-defined, assignment]
     DynamoDBBackend.transact_write_items = _transact  # type: ignore[method-assign, assignment]
@@ -200,6 +204,13 @@ def _quick_value(serializer: ResponseSerializer, value: Any, key: str, shape: An
     if type(value) is dict and parent is not None and parent.name == "AttributeValue":
         return value.get(key)
     return _get_value(serializer, value, key, shape)
+
+
+def _processed(traverser: DepthFirstTraverser) -> tuple[type, ...]:
+    kind = type(traverser)
+    if kind not in _PROCESSED:
+        _PROCESSED[kind] = tuple(traverser._processing_map())
+    return _PROCESSED[kind]
 
 
 def named(request: AWSPreparedRequest) -> tuple[str, str]:

@@ -7,7 +7,7 @@ is due (batches for the consumer, workers that were invoked), and when nothing i
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -24,6 +24,7 @@ from stepwell.testing.faults import FaultPlan
 from stepwell.testing.freshness import Freshness
 from stepwell.testing.invocations import Invocation, current_invocation
 from stepwell.testing.lambdas import Function, Lambdas, Outcome, Queued
+from stepwell.testing.livelock import Livelock
 from stepwell.testing.mailbox import Chaos, Mailbox, Record, failed_ids
 from stepwell.testing.meter import Meter, Requests
 from stepwell.testing.observations import Began, BodyBegan, BodyEnded, Crashed, Ended, Observations, Sent, Wrote
@@ -33,9 +34,9 @@ from stepwell.testing.wire import Wire
 
 MINUTE = 60.0
 CONCURRENCY = 32
-"""Invocations that run at the same time; more wait. Enough for any race, few enough for a small machine."""
-LIVELOCK = 5_000
-"""Invocations for one run, without time moving, after which we believe that they will never end."""
+"""Workers that run at the same time; more wait. Enough for any race, few enough for a small machine."""
+CONSUMERS = 20
+"""Batches of the queue that are handled at the same time, as many as a stack has by default (`consumer_concurrency`)."""
 JOIN = 0.2
 """Real seconds that threads get to end when the world ends. What is left then sleeps in a step that was cut off; it is
 dead, and acts on nothing when it wakes."""
@@ -83,8 +84,10 @@ class World:
         )
         self._mailbox = Mailbox(self.aws, self.clock, self.agenda, Random(f"sqs {seed}"), self.chaos)
         self._running: set[object] = set()
+        self._batches: deque[list[Record]] = deque()  # received, for the next consumer that is free
+        self._consuming = 0
         self._live: set[Invocation] = set()
-        self._started: Counter[str] = Counter()  # invocations since time last moved, by run
+        self._livelock = Livelock()
         self._broken: BaseException | None = None
         self._swept_at = self.clock.now()
         self._connect()
@@ -162,7 +165,7 @@ class World:
         """Whether all that is due now has been handled."""
         at = self.agenda.next_at()
         due = at is not None and at <= self.clock.now()
-        return not (due or self._running or self.lambdas.queued or self._mailbox.stirred)
+        return not (due or self._running or self._batches or self.lambdas.queued or self._mailbox.stirred)
 
     def crash(self, why: str) -> None:
         """Kill the invocation on whose behalf the caller runs. Does not return if there is one."""
@@ -184,8 +187,7 @@ class World:
             self._work()
             while (at := self.next_at()) is not None and at <= target:
                 self._go_to(at)
-            self.clock.set(target)
-            self._started.clear()
+            self._move_clock(target)
             self._work()
 
     def next_at(self) -> float | None:
@@ -205,12 +207,15 @@ class World:
 
     def _go_to(self, at: float) -> None:
         if at > self.clock.now():
-            self.clock.set(at)
-            self._started.clear()
+            self._move_clock(at)
         sweep = self._next_sweep()
         if sweep is not None and sweep <= at:
             self._sweep()
         self._work()
+
+    def _move_clock(self, at: float) -> None:
+        self.clock.set(at)
+        self._livelock.time_moved(len(self._shadow.due))
 
     def _next_sweep(self) -> float | None:
         """The next full minute at which the sweeper could find anything.
@@ -238,6 +243,7 @@ class World:
     def _stop(self) -> None:
         """Kill everything that runs, so that nothing goes on behind the back of a test that has failed."""
         self.lambdas.queued.clear()
+        self._batches.clear()
         for invocation in list(self._live):
             self.turns.doom(invocation)
         self.turns.wait_until(lambda: not self._running, timeout=5)
@@ -245,7 +251,9 @@ class World:
     def _something_to_do(self) -> bool:
         if self._broken is not None or not self._running:
             return True
-        return self._mailbox.stirred or (bool(self.lambdas.queued) and len(self._running) < CONCURRENCY)
+        if self._mailbox.stirred or (self._batches and self._consuming < CONSUMERS):
+            return True
+        return bool(self.lambdas.queued) and len(self._running) < CONCURRENCY
 
     def _mailbox_has_more(self) -> bool:
         """Whether anything is left, messages included that came past us: any AWS client may send to an emulator."""
@@ -253,11 +261,14 @@ class World:
             return True
         if self.aws.endpoint_url is not None:
             self._receive()
-        return bool(self._running)
+        return bool(self._batches)
 
     def _start_what_is_due(self) -> None:
         if self._mailbox.stirred:
             self._receive()
+        while self._batches and self._consuming < CONSUMERS:
+            self._consuming += 1
+            self._start("consumer", partial(self._consume, self._batches.popleft()))
         while self.lambdas.queued and len(self._running) < CONCURRENCY:
             queued = self.lambdas.queued.popleft()
             if self._happens(self.chaos.lose):
@@ -269,7 +280,7 @@ class World:
     def _receive(self) -> None:
         for batch in self._mailbox.receive():
             self._meter.sqs(sum(len(record["body"].encode()) for record in batch))
-            self._start("consumer", partial(self._consume, batch))
+            self._batches.append(batch)
 
     def _start(self, name: str, target: Callable[[], None]) -> None:
         token = object()
@@ -290,7 +301,10 @@ class World:
 
     def _consume(self, batch: list[Record]) -> None:
         consumer = self._function("consumer")
-        outcome = self.lambdas.invoke(consumer, json.dumps({"Records": batch}))
+        try:
+            outcome = self.lambdas.invoke(consumer, json.dumps({"Records": batch}))
+        finally:
+            self._consuming -= 1
         everything = {record["messageId"] for record in batch}
         failed = everything if outcome.failed else failed_ids(json.loads(outcome.payload), batch)
         if self._mailbox.settle(batch, failed):
@@ -341,6 +355,8 @@ class World:
             self._freshness.passed(call, status, answer)
 
     def _sent(self, by: Invocation | None, queue_url: str, body: str, delay: float) -> None:
+        if by is None:
+            self._livelock.given()
         dead = queue_url == self.aws.resources.dlq_url
         self.observations.append(Sent(self.clock.now(), by, body, delay, dead))
 
@@ -349,8 +365,8 @@ class World:
         self._meter.invocation(invocation.label)
         self.observations.append(Began(self.clock.now(), invocation, event))
         subject = invocation.run_id or invocation.label
-        self._started[subject] += 1
-        if self._started[subject] > LIVELOCK and self._broken is None:
+        one_too_many = self._livelock.began(subject, serves_all=invocation.run_id is None)
+        if one_too_many and self._broken is None:
             self._broken = WorldNeverIdle(self._why_busy(subject))
 
     def _ended(self, invocation: Invocation, outcome: Outcome, error: BaseException | None) -> None:
@@ -369,9 +385,5 @@ class World:
         return probability > 0 and self._random.random() < probability
 
     def _why_busy(self, subject: str) -> str:
-        busiest = ", ".join(f"{name} ({count})" for name, count in self._started.most_common(5))
         failures = "".join(f"\n  a handler raised {error!r}" for error in self.failures[-3:])
-        return (
-            f"{self.clock.datetime().isoformat()}: {LIVELOCK} invocations for {subject} without time moving; the world "
-            f"would never become idle. Busiest: {busiest}.{failures}"
-        )
+        return f"{self.clock.datetime().isoformat()}: {self._livelock.why(subject)}{failures}"

@@ -381,11 +381,41 @@ def test_worlds_do_not_meet() -> None:
 
 
 def test_a_world_that_never_becomes_idle_says_what_keeps_it_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stepwell.testing.world.LIVELOCK", 50)
+    monkeypatch.setattr("stepwell.testing.livelock.LIVELOCK", 50)
     with toy_world(lambda aws, event, context: aws.send({"again": True}) and None) as (world, aws):
-        aws.send({})
-        with pytest.raises(WorldNeverIdle, match="50 invocations for consumer"):
+        aws.send({"again": True})
+        with pytest.raises(WorldNeverIdle, match=r"70 invocations for consumer .* consumer \(71\)"):
             world.run_until_idle()
+
+
+def test_a_world_that_was_given_much_to_do_is_not_taken_for_one_that_never_becomes_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stepwell.testing.livelock.LIVELOCK", 5)
+    seen: list[int] = []
+    with toy_world(lambda aws, event, context: seen.extend(bodies(event))) as (world, aws):
+        for n in range(500):
+            aws.send(n)
+        world.run_until_idle()
+    assert sorted(seen) == list(range(500))
+
+
+def test_no_more_batches_are_handled_at_once_than_a_stack_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, most = 0, 0
+
+    def consumer(aws: Aws, event: Any, context: Any) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        aws.world.turns.pause()
+        now -= 1
+
+    monkeypatch.setattr("stepwell.testing.world.CONSUMERS", 3)
+    with toy_world(consumer) as (world, aws):
+        for n in range(100):
+            aws.send(n)
+        world.run_until_idle()
+    assert most == 3
 
 
 def test_threads_that_outlive_their_handler_are_an_error() -> None:
