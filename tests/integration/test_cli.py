@@ -171,11 +171,12 @@ def test_runs_are_found_by_state_and_function(local: LocalStepwell) -> None:
 
     assert len(from_json("runs", "list", "--status", "failed", "--status", "completed")) == 1
     assert len(from_json("runs", "list", "--function", "shop/process-order")) == 2
-    newest, other = (run["id"] for run in from_json("runs", "list", "--function", "shop/process-order"))
+    newest, *_ = (run["id"] for run in from_json("runs", "list"))
     assert [run["id"] for run in from_json("runs", "list", "--limit", "1")] == [newest]
     assert f"There are more: --before {newest}" in stepwell("runs", "list", "--limit", "1")
-    older = from_json("runs", "list", "--function", "shop/process-order", "--before", newest)
-    assert [run["id"] for run in older] == [other]
+    second, first = (run["id"] for run in from_json("runs", "list", "--function", "shop/process-order"))
+    older = from_json("runs", "list", "--function", "shop/process-order", "--before", second)
+    assert [run["id"] for run in older] == [first]
 
 
 def test_a_cancelled_run_says_why(local: LocalStepwell) -> None:

@@ -137,7 +137,8 @@ class LocalAws:
     def _create(self) -> Resources:
         table, bucket = f"stepwell-{self.tag}", f"stepwell-{self.tag}"
         dynamodb, sqs = self.backstage("dynamodb"), self.backstage("sqs")
-        # Without TTL: the emulator would go by its own clock, and delete what has long expired there, but not here.
+        # Without TTL: the emulator would go by its own clock, and delete what has long expired there, but not here. The
+        # world itself does that.
         dynamodb.create_table(TableName=table, **TABLE_SPEC)
         dlq = f"stepwell-{self.tag}-dead-letters"
         dlq_url = sqs.create_queue(QueueName=dlq, Attributes={"MessageRetentionPeriod": "1209600"})["QueueUrl"]

@@ -12,7 +12,7 @@ DEFAULT_START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class VirtualClock:
-    """The clock of a local world. It stands still while handlers run and never goes back."""
+    """The clock of a local world. It never goes back."""
 
     def __init__(self, start: datetime | None = None) -> None:
         begin = DEFAULT_START if start is None else start

@@ -19,6 +19,7 @@ from typing import Any
 
 import moto.core.responses
 import moto.dynamodb.models
+import moto.dynamodb.parsing.ast_nodes
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.httpsession import URLLib3Session
 from moto.core.botocore_stubber import BotocoreStubber
@@ -28,7 +29,6 @@ from moto.core.utils import method_names_from_class, unix_time_millis
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
-from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser
 from moto.sqs.models import Message
 from moto.sqs.models import Queue as SqsQueue
 
@@ -63,7 +63,8 @@ def install() -> None:
     moto.core.responses.method_names_from_class = cache(method_names_from_class)  # type: ignore[attr-defined]
     ResponseSerializer.get_value = _quick_value  # type: ignore[method-assign, assignment]
     # For every node of every expression, it asks anew which kinds of node are of interest.
-    DepthFirstTraverser.nodes_to_be_processed = _processed  # type: ignore[method-assign]
+    nodes: Any = moto.dynamodb.parsing.ast_nodes
+    nodes.DepthFirstTraverser.nodes_to_be_processed = _processed
     # A transaction first copies the whole table, once for each item in it, to be able to put it back.
     moto.dynamodb.models.copy = _Copying()  # type: ignore[attr-defined, assignment]
     DynamoDBBackend.transact_write_items = _transact  # type: ignore[method-assign, assignment]
@@ -206,7 +207,7 @@ def _quick_value(serializer: ResponseSerializer, value: Any, key: str, shape: An
     return _get_value(serializer, value, key, shape)
 
 
-def _processed(traverser: DepthFirstTraverser) -> tuple[type, ...]:
+def _processed(traverser: Any) -> tuple[type, ...]:
     kind = type(traverser)
     if kind not in _PROCESSED:
         _PROCESSED[kind] = tuple(traverser._processing_map())

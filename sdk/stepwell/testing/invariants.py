@@ -54,9 +54,15 @@ def one_run_for_an_event(observations: Observations) -> Iterator[str]:
 
 
 def results_never_change(observations: Observations) -> Iterator[str]:
-    """I2 and I8: a step that is closed stays as it is."""
-    for write in _step_writes(observations):
-        if write.before is None or not _closed(write.before):
+    """I2 and I8: a step that is closed stays as it is, until it expires some time after its run has ended."""
+    over: set[str | None] = set()
+    for write in observations.of(Wrote):
+        status = _run_status(write.after or write.before) if write.sk == RUN_SK else None
+        if status is not None and status.is_terminal:
+            over.add(write.run_id)
+        if not write.sk.startswith(STEP_PREFIX) or write.before is None or not _closed(write.before):
+            continue
+        if write.after is None and write.run_id in over:
             continue
         for name in ("status", "result", "error", "seq", "attempts", "by"):
             old, new = write.before.attributes.get(name), (write.after.attributes if write.after else {}).get(name)
@@ -90,13 +96,14 @@ def attempts_within(retries: int) -> Law:
 
 
 def one_end(observations: Observations) -> Iterator[str]:
-    """I5: a run passes only through allowed states, and its end is final."""
+    """I5: a run passes only through allowed states, its end is final, and only then may it expire."""
     for write in _run_writes(observations):
         old, new = _run_status(write.before), _run_status(write.after)
         if old is None or old is new:
             continue
-        if new is None:
-            yield f"I5: run {write.run_id} was deleted while {old.value}"
+        if new is None:  # expired
+            if not old.is_terminal or (write.before and "owes" in write.before.attributes):
+                yield f"I5: run {write.run_id} was deleted while {old.value}"
         elif new not in TRANSITIONS[old]:
             yield f"I5: run {write.run_id} went from {old.value} to {new.value}"
 

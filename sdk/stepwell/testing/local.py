@@ -52,8 +52,9 @@ class LocalStepwell:
 
     apps: the apps to deploy. endpoint_url: an AWS emulator to use instead of moto in this process. start: where the
     virtual clock begins (aware; 2026-01-01 UTC unless given). seed: decides every order that real life leaves open; the
-    same seed gives the same order. plan: faults to inject. chaos: what SQS and Lambda may do on their own. webhooks: the
-    sources that the door knows; secrets: theirs, by the place where they are kept (made up where left out).
+    same seed gives the same order. plan: faults to inject. chaos: what SQS and Lambda may do on their own. latency: virtual
+    time that each call to AWS takes; the clock stands still within a Lambda unless given. webhooks: the sources that the
+    door knows; secrets: theirs, by the place where they are kept (made up where left out).
 
     Inside the block boto3 sees the same local AWS, and `app.send` and `app.client` of the apps talk to this world. What
     `local` itself looks at is not counted in `local.requests`.
@@ -67,6 +68,7 @@ class LocalStepwell:
         seed: int = 0,
         plan: FaultPlan | None = None,
         chaos: Chaos | None = None,
+        latency: Duration = 0,
         webhooks: Sequence[Webhook] = (),
         secrets: Mapping[str, str] | None = None,
     ) -> None:
@@ -74,7 +76,14 @@ class LocalStepwell:
             raise TypeError("LocalStepwell needs at least one app: LocalStepwell(app)")
         check_apps(apps)
         self.apps = apps
-        self.world = World(endpoint_url=endpoint_url, start=start, seed=seed, plan=plan, chaos=chaos)
+        self.world = World(
+            endpoint_url=endpoint_url,
+            start=start,
+            seed=seed,
+            plan=plan,
+            chaos=chaos,
+            latency=seconds(latency, what="latency"),
+        )
         """The simulated AWS account, for tests of Stepwell itself."""
         self.test_failed = False
         """Whether the test has failed outside of the block's sight, as one with a fixture does."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stepwell.store.table import unmarshal
+from stepwell.store.table import TTL_ATTRIBUTE, unmarshal
 from stepwell.testing.itemsize import Attributes, item_size
 
 Key = tuple[str, str]
@@ -28,6 +29,11 @@ class Image:
         if "due_pk" not in attributes or "due_sk" not in attributes:
             return None
         return attributes["due_pk"]["S"], attributes["due_sk"]["S"]
+
+    @property
+    def ttl(self) -> int | None:
+        """When DynamoDB may delete it, epoch seconds."""
+        return int(self.attributes[TTL_ATTRIBUTE]["N"]) if TTL_ATTRIBUTE in self.attributes else None
 
     @property
     def index_size(self) -> int:
@@ -52,6 +58,7 @@ class Shadow:
         self._images: dict[Key, Image] = {}
         self.due: dict[Key, str] = {}
         """The items that stand in the due part of the index, and when they are due."""
+        self._expiring: list[tuple[int, Key]] = []  # a heap, which also holds what has been prolonged or deleted since
 
     def get(self, key: Key) -> Image | None:
         """The item under a key, as it is."""
@@ -77,6 +84,14 @@ class Shadow:
         self._keep(key, None)
         return before
 
+    def expired(self, now: float) -> Iterator[Key]:
+        """The items that DynamoDB may have deleted by `now` (epoch seconds), each once."""
+        while self._expiring and self._expiring[0][0] <= now:
+            ttl, key = heapq.heappop(self._expiring)
+            image = self._images.get(key)
+            if image is not None and image.ttl == ttl:
+                yield key
+
     def items(self) -> Iterator[tuple[Key, Image]]:
         """Everything the table holds."""
         yield from list(self._images.items())
@@ -87,6 +102,8 @@ class Shadow:
             self.due.pop(key, None)
             return
         self._images[key] = image
+        if image.ttl is not None:
+            heapq.heappush(self._expiring, (image.ttl, key))
         index_key = image.index_key
         if index_key is not None and index_key[0].startswith("DUE#"):
             self.due[key] = index_key[1]

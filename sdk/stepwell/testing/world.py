@@ -61,8 +61,11 @@ class World:
         seed: int = 0,
         plan: FaultPlan | None = None,
         chaos: Chaos | None = None,
+        latency: float = 0,
     ) -> None:
         self.seed = seed
+        self.latency = latency
+        """Virtual seconds that a call to AWS takes whoever makes it in a Lambda."""
         self.clock = VirtualClock(start)
         self.ids = SeededIds(Random(f"ids {seed}"))
         self.turns = Turns(Random(f"turns {seed}"))
@@ -214,8 +217,17 @@ class World:
         self._work()
 
     def _move_clock(self, at: float) -> None:
-        self.clock.set(at)
+        self.clock.set(max(at, self.clock.now()))  # it moves by itself where calls take time
         self._livelock.time_moved(len(self._shadow.due))
+        self._expire()
+
+    def _expire(self) -> None:
+        """Delete what has expired, at the first moment at which DynamoDB may: who needs it then has not kept it."""
+        table = self.aws.resources.table
+        for pk, sk in self._shadow.expired(self.clock.now()):
+            self.aws.backstage("dynamodb").delete_item(TableName=table, Key={"pk": {"S": pk}, "sk": {"S": sk}})
+            before = self._shadow.delete((pk, sk))
+            self.observations.append(Wrote(self.clock.now(), None, pk, sk, before, None))
 
     def _next_sweep(self) -> float | None:
         """The next full minute at which the sweeper could find anything.
@@ -346,6 +358,8 @@ class World:
 
     def saw(self, call: Call, status: int, answer: Callable[[], Any]) -> None:
         """A call took effect (or was refused by the service)."""
+        if self.latency and call.invocation is not None:
+            self.clock.advance(self.latency)
         for key, before, after in self._accountant.account(call, status, answer):
             showed_all = call.params.get("ReturnValues") == "ALL_NEW"
             by = None if call.by_client else call.invocation
