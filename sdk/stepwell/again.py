@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from stepwell.codec import JSON
 from stepwell.decisions.forking import LAST, as_kept, kept_before, places_of
-from stepwell.engine.ending import cancel, kept_until
+from stepwell.engine.ending import cancel
 from stepwell.engine.forking import keep, moved
 from stepwell.engine.inputs import own_event
+from stepwell.engine.keeping import kept_until
 from stepwell.engine.resolve import pack_result
 from stepwell.engine.sending import large_field
 from stepwell.engine.values import PLAIN, Values

@@ -21,7 +21,7 @@ from stepwell.engine.values import Values
 from stepwell.errors import InvalidOption, UnknownFunction
 from stepwell.events import CRON_TICK, RESERVED
 from stepwell.expressions import check_expression
-from stepwell.flow import check_batch, flow_options
+from stepwell.flow import check_ends, flow_options
 from stepwell.ids import APP_ID, FUNCTION_ID
 from stepwell.middleware.base import Chain, Middleware
 from stepwell.middleware.visibility import check_function
@@ -172,7 +172,8 @@ class Stepwell:
         if on_failure is not None:
             _check_body(on_failure, "on_failure=")
         ends = endings(cancel_on, timeouts)
-        check_batch(flow, ends)
+        triggers, models = _triggers(on)
+        check_ends(flow, ends, triggers)
 
         def declare(fn: Callable[..., Any]) -> Function:
             _check_body(fn, getattr(fn, "__name__", "@app.function"))
@@ -181,7 +182,6 @@ class Stepwell:
                 raise InvalidOption(
                     f"A function id is lower-case letters, digits, '-', '_' and '.', at most 80; got {function_id!r}."
                 )
-            triggers, models = _triggers(on)
             entry: dict[str, Any] = {
                 "id": function_id,
                 "name": name or function_id,

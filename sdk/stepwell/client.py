@@ -14,9 +14,8 @@ from stepwell.again import UNSET
 from stepwell.clock import from_millis
 from stepwell.codec import loads
 from stepwell.dead_letters import DeadLetter, DeadLetters
-from stepwell.decisions.flow import pause_gate
 from stepwell.durations import spoken
-from stepwell.engine import answering
+from stepwell.engine import answering, pausing
 from stepwell.engine.ending import cancel, result_text
 from stepwell.engine.inputs import own_event
 from stepwell.engine.sending import event_message, large_field
@@ -37,7 +36,7 @@ from stepwell.ids import event_id_of, event_key, event_millis, run_id
 from stepwell.middleware.base import Chain, Middleware
 from stepwell.models import EventModel, call_body, event_body, event_fields, several
 from stepwell.ports import Config, Ports
-from stepwell.queue import Message, drain
+from stepwell.queue import Message
 from stepwell.records import LIVE, RunState, RunStatus
 from stepwell.typed import Typed
 from stepwell.views import Run, view
@@ -359,13 +358,11 @@ class Client:
 
         Raises UnknownFunction.
         """
-        self._ports.store.apps.pause(*self._known(function), self._ports.now())
+        pausing.pause(self._ports, *self._known(function))
 
     def resume(self, function: Any) -> None:
         """Start what waited for a paused function, and what comes. Raises UnknownFunction."""
-        app, target = self._known(function)
-        self._ports.store.apps.resume(app, target)
-        self._ports.queue.send(drain(pause_gate(app, target)))
+        pausing.resume(self._ports, *self._known(function))
 
     def _known(self, function: Any) -> tuple[str, str]:
         app, target = named(function)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stepwell.decisions.routing import name_matches
 from stepwell.errors import InvalidOption
 from stepwell.expressions import check_expression
 from stepwell.policies import (
@@ -76,18 +77,34 @@ def flow_options(
     return options
 
 
-def check_batch(options: Mapping[str, Any], ends: Mapping[str, Any]) -> None:
-    """Refuse early ends that would take a batch's other events down with its first. Raises InvalidOption."""
-    batch = options.get("batch")
-    if batch is None:
-        return
+def check_ends(options: Mapping[str, Any], ends: Mapping[str, Any], triggers: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse early ends by which what a gate collects could never run. Raises InvalidOption."""
     start = ends.get("timeouts", {}).get("start")
+    debounce, batch = options.get("debounce"), options.get("batch")
+    if debounce is not None and start is not None and start <= debounce["period"]:
+        raise InvalidOption(
+            "Timeouts(start=) is not longer than the period of Debounce(): every run would be cancelled before no event "
+            "has come for so long."
+        )
+    if batch is not None:
+        _check_batch(batch, ends, start, triggers)
+
+
+def _check_batch(
+    batch: Mapping[str, Any], ends: Mapping[str, Any], start: float | None, triggers: Sequence[Mapping[str, Any]]
+) -> None:
+    """Refuse what would take a batch's other events down with one of them."""
     if start is not None and start <= batch["timeout"]:
         raise InvalidOption(
             "Timeouts(start=) is not longer than Batch(timeout=): a batch that is not full by then would be cancelled "
             "with all its events."
         )
     for rule in ends.get("cancel_on", ()):
+        if any(name_matches(trigger.get("event", ""), rule["event"]) for trigger in triggers):
+            raise InvalidOption(
+                f"CancelOn({rule['event']!r}) names an event that starts the function, with batch=: each event would "
+                "cancel the batch that collects the ones before it, and all of these with it."
+            )
         values = [value for value in rule.get("match", {}).values() if isinstance(value, str)]
         own = [value for value in values if value.startswith("event.") and value != batch.get("key")]
         if "where" in rule and not _compiles(rule["where"], ("async",)):

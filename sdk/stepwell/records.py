@@ -178,7 +178,9 @@ class RunState:
     batch: bool = False
     """Whether it takes other events along with its own."""
     taken_by: str | None = None
-    """The run that took its event along, or came in its place."""
+    """The run that took its event along: it is `skipped`, but its event was not."""
+    memories: tuple[str, ...] = ()
+    """The gates that remember it as the one live run, or the last tick, and must not forget it while it lives."""
     fork: Fork | None = None
     on_failure: bool = False
     """Whether its function has a handler for failures."""

@@ -53,6 +53,10 @@ class Schedule:
         """The schedule as a user wrote it. Raises InvalidOption, saying what is wrong, if it could never tick."""
         schedule = cls(" ".join(expression.split()), tz, round(seconds(jitter or 0, what="jitter"), 3))
         shown = f"Cron({expression[:80]!r})"
+        if 0 < schedule.jitter < 1:
+            raise InvalidOption(
+                f"{shown}: jitter={jitter!r} is less than a second, and ticks are delayed by whole seconds."
+            )
         count = len(schedule.expression.split())
         if len(schedule.expression) > MAX_EXPRESSION:
             raise InvalidOption(f"{shown}... is longer than {MAX_EXPRESSION} characters.")
@@ -109,9 +113,9 @@ class Schedule:
         """
         if not self.jitter:
             return tick
-        room = int(min(self.jitter, (self.after(tick) - tick) / 1000))
+        room = min(int(self.jitter), (self.after(tick) - tick) // 1000 - 1)  # whole seconds: SQS delays by no less
         chance = int.from_bytes(digest("jitter", owner, str(tick))[:8], "big")
-        return tick + (room * chance >> 64) * 1000
+        return tick + ((room + 1) * chance >> 64) * 1000
 
     def local(self, tick: int) -> str:
         """A tick in the wall-clock time of the zone, as ISO 8601 with its offset."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from pydantic import BaseModel
 
-from stepwell import step
+from stepwell import RetryAfterError, step
 from stepwell.testing.invocations import current_invocation
 
 
@@ -34,3 +36,13 @@ def where() -> str:
 @step(compute="large")
 def where_large(n: int, note: str = "") -> str:
     return f"{where()} {n} {note}"
+
+
+@step
+def grow_number(n: int) -> int:
+    return n + 1
+
+
+@step
+def works_in_an_hour(n: int) -> int:
+    raise RetryAfterError(timedelta(hours=1))

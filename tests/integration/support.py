@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 from stepwell import AsyncContext, Context, Run, Stepwell
 from stepwell.app import Function
+from stepwell.decisions.flow import resolve
+from stepwell.queue import drain
+from stepwell.store.layout import GATE_PREFIX, GATE_SK, gate_pk
 from stepwell.testing import DeadLetter, LocalStepwell
 from stepwell.testing.observations import Began, Wrote
 from stepwell_lambdas.registrar import handler as registrar
@@ -116,3 +119,21 @@ def redeploy(local: LocalStepwell, app: Stepwell, kind: str = "Update") -> None:
     }
     lambdas.invoke(function, json.dumps(event))
     assert [answer["Status"] for answer in answers] == ["SUCCESS"], answers
+
+
+def occupied(local: LocalStepwell, function: str, slots: int = 1, **data: Any) -> str:
+    """Take slots of a function for such an event, as runs that never end would; the gate's partition."""
+    app, _, id = function.partition("/")
+    ports = local._ports()
+    entry = ports.store.apps.current()[0][app].function(id)
+    assert entry is not None
+    (slot,) = resolve(app, entry, {"name": "go", "data": data}, triggered=True).slots
+    ports.store.table.update(gate_pk(slot.gate), GATE_SK, add={"held": slots})
+    return gate_pk(slot.gate)
+
+
+def release(local: LocalStepwell, gate: str, slots: int = 1) -> None:
+    """Give them back, and call the next in line."""
+    ports = local._ports()
+    ports.store.table.update(gate, GATE_SK, add={"held": -slots})
+    ports.queue.send(drain(gate.removeprefix(GATE_PREFIX)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stepwell import CancelOn, Context, EventModel, RunStatus, Stepwell
+from stepwell import CancelOn, Context, Debounce, EventModel, RunStatus, Stepwell
 from stepwell.testing import Chaos, Fault, FaultKind, FaultPlan, LocalStepwell
 
 from .support import Declare, Deploy, run_of, writes_to
@@ -345,6 +345,22 @@ def test_nothing_is_left_to_find_once_the_run_has_ended(app: Stepwell, deploy: D
     assert sum(pk.startswith("WAIT#") for (pk, _), _ in local.world.table.items()) == 1, (
         "met by an event, it is removed at once"
     )
+
+
+def test_nothing_is_left_of_runs_that_made_way_for_later_ones(app: Stepwell, deploy: Deploy) -> None:
+    @app.function(on="go", cancel_on=CancelOn("halt"), debounce=Debounce("1m"))
+    def fn(ctx: Context[Any]) -> None: ...
+
+    local = deploy(app)
+    for n in range(10):
+        local.send("go", {"n": n})
+        local.run_until_idle()
+    guards = [image.plain() for (pk, _), image in local.world.table.items() if pk.startswith("WAIT#")]
+    assert sorted(guard["until"] > 0 for guard in guards) == [False] * 9 + [True]
+    local.advance("2d")
+    local.send("halt")
+    local.run_until_idle()
+    assert not any(pk.startswith("WAIT#") for (pk, _), _ in local.world.table.items())
 
 
 def test_it_costs_two_writes_and_a_read_for_each_run_and_nothing_without_it(

@@ -28,7 +28,7 @@ from stepwell.errors import InvalidOption
 from stepwell.testing import LocalStepwell
 from stepwell.testing.invariants import check, concurrency_within
 
-from .support import Deploy
+from .support import Deploy, occupied, release
 
 CANCELLED, COMPLETED, SCHEDULED, SKIPPED = (
     RunStatus.CANCELLED,
@@ -78,15 +78,21 @@ def test_no_more_runs_than_the_limit_execute_at_once(app: Stepwell, deploy: Depl
             check(local.world.observations, [concurrency_within(limit - 1)])
 
 
-def test_a_limit_of_a_thousand_holds_nobody_back(app: Stepwell, deploy: Deploy) -> None:
+def test_a_limit_of_a_thousand_is_one_of_a_thousand(app: Stepwell, deploy: Deploy) -> None:
     @app.function(on="go", concurrency=Concurrency(1000))
     def fn(ctx: Context[Any]) -> int:
         return ctx.step.run("work", lambda: 1)
 
     local = deploy(app)
-    local.client.send([{"name": "go", "data": {"order": n}} for n in range(40)])
+    gate = occupied(local, "shop/fn", 999)
+    send(local, 1)
+    assert statuses(local) == {COMPLETED: 1}
+    occupied(local, "shop/fn")
+    send(local, 2)
+    assert statuses(local) == {COMPLETED: 1, SCHEDULED: 1}
+    release(local, gate, 1000)
     local.run_until_idle()
-    assert statuses(local) == {COMPLETED: 40}
+    assert statuses(local) == {COMPLETED: 2}
 
 
 def test_each_value_of_the_key_has_slots_of_its_own(app: Stepwell, deploy: Deploy) -> None:
@@ -528,6 +534,10 @@ def refusals() -> Iterator[Any]:
     yield pytest.param({"batch": batch, "cancel_on": other}, "them all for the first", id="batch and one's cancel")
     where = CancelOn("stop", where="async.data.n == event.data.n")
     yield pytest.param({"batch": batch, "cancel_on": where}, "them all for the first", id="batch and one's condition")
+    own = CancelOn("go", match={"data.order": "event.data.order"})
+    keyed = Batch(2, "1m", key="event.data.order")
+    yield pytest.param({"batch": keyed, "cancel_on": own}, "starts the function", id="batch and its own trigger")
+    yield pytest.param({"debounce": debounce, "timeouts": slow}, "every run would be cancelled", id="debounce, start")
     yield pytest.param({"debounce": Debounce("1m", timeout="10s")}, "shorter than its period", id="short timeout")
 
 
@@ -535,6 +545,22 @@ def refusals() -> Iterator[Any]:
 def test_options_that_make_no_sense_are_refused_when_declared(app: Stepwell, options: dict[str, Any], why: str) -> None:
     with pytest.raises(InvalidOption, match=why):
         app.function(on="go", **options)(lambda ctx: None)
+
+
+def test_an_event_below_a_trigger_of_a_batch_cannot_cancel_it_either(app: Stepwell) -> None:
+    with pytest.raises(InvalidOption, match="starts the function"):
+        app.function(on="order/*", batch=Batch(2, "1m"), cancel_on=CancelOn("order/cancelled"))(lambda ctx: None)
+
+
+def test_a_debounced_run_may_have_a_limit_for_starting_that_it_can_meet(app: Stepwell, deploy: Deploy) -> None:
+    @app.function(on="go", debounce=Debounce("1m"), timeouts=Timeouts(start="2m"))
+    def fn(ctx: Context[Any]) -> None: ...
+
+    local = deploy(app)
+    for _ in range(5):
+        send(local, 1, apart=30)
+    local.advance("2m")
+    assert statuses(local) == {SKIPPED: 4, COMPLETED: 1}
 
 
 def test_a_batch_may_be_cancelled_as_a_whole(app: Stepwell) -> None:

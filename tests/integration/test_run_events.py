@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepwell import CancelOn, Context, RunStatus, Stepwell, Timeouts, Trigger
+from stepwell import Batch, CancelOn, Context, RunStatus, Stepwell, Timeouts, Trigger
 from stepwell.engine.ending import skipped
 from stepwell.engine.registration import register
 from stepwell.queue import look
@@ -347,3 +347,20 @@ def test_the_event_is_dated_with_the_end(app: Stepwell, deploy: Deploy, declare_
     begin = local.now()
     send(local, wait="2d")
     assert times == [begin + timedelta(days=1)]
+
+
+def test_an_event_that_a_batch_took_along_was_not_skipped(app: Stepwell, deploy: Deploy) -> None:
+    told: list[str] = []
+
+    @app.function(on="go", batch=Batch(3, "1m"))
+    def fn(ctx: Context[Any]) -> int:
+        return len(ctx.events)
+
+    @app.function(on=["stepwell/run.skipped", "stepwell/run.finished"])
+    def listener(ctx: Context[Any]) -> None:
+        told.append(ctx.event.name)
+
+    local = deploy(app)
+    local.client.send([{"name": "go", "data": {"n": n}} for n in range(3)])
+    local.run_until_idle()
+    assert told == ["stepwell/run.finished"]

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import ceil
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.decisions.flow import (
-    UNLIMITED,
-    admit,
-    pause_gate,
-    rate_log,
-    resolve,
-    slot_limits,
-    throttled,
-)
+from stepwell.decisions.flow import UNLIMITED, pause_gate, resolve, slot_limits
+from stepwell.decisions.verdicts import admit, rate_log, throttled
 from stepwell.records import RunState, RunStatus
 
 GAPS = st.lists(st.integers(min_value=0, max_value=90_000), min_size=1, max_size=40)
@@ -41,31 +36,46 @@ def scope(**data: Any) -> dict[str, Any]:
 # ---- throttle
 
 
-@given(GAPS, st.integers(1, 5), st.integers(1, 4))
-def test_a_throttle_never_starts_early_out_of_order_or_closer_than_it_says(
+@given(GAPS, st.integers(1, 50_000), st.integers(1, 4))
+def test_a_throttle_never_starts_early_out_of_order_or_more_than_it_says(
     gaps: list[int], limit: int, burst: int
 ) -> None:
     policy = {"limit": limit, "period": 60, "burst": burst}
-    interval = -(-60_000 // limit)
-    tat, starts = None, []
+    memory: Any = {}
+    starts = []
     for now in times(gaps):
-        start, tat = throttled(tat, policy, now)
+        start, memory, _ = throttled(memory, policy, now)
         assert start >= now
         starts.append(start)
     assert starts == sorted(starts)
     for early, late in zip(starts, starts[burst:], strict=False):
-        assert late - early >= interval
+        assert late - early > 60_000 / limit - 1  # times are whole milliseconds, rounded up
+    for early, late in zip(starts, starts[limit + burst - 1 :], strict=False):
+        assert late - early >= 60_000
 
 
-@given(GAPS, st.integers(1, 5))
+@given(GAPS, st.integers(1, 60_000))
 def test_a_throttle_makes_nobody_wait_longer_than_a_queue_with_a_clock(gaps: list[int], limit: int) -> None:
     """Without a burst it is a queue that lets one through, and the next one an interval later."""
-    interval = -(-60_000 // limit)
-    tat, free = None, 0
-    for now in times(gaps):
-        start, tat = throttled(tat, {"limit": limit, "period": 60}, now)
-        assert start == max(now, free)
-        free = start + interval
+    interval = Fraction(60_000, limit)
+    memory: Any = {}
+    free = Fraction(0)
+    for number, now in enumerate(times(gaps), start=1):
+        start, memory, _ = throttled(memory, {"limit": limit, "period": 60}, now)
+        exact = max(Fraction(now), free)
+        # An interval is rounded up to a microsecond, a start to a millisecond.
+        assert ceil(exact) <= start <= ceil(exact + Fraction(number, 1000))
+        free = exact + interval
+
+
+@pytest.mark.parametrize("limit", [7, 600, 10_000])
+def test_a_throttle_is_as_fast_as_it_says_also_within_a_millisecond(limit: int) -> None:
+    memory: Any = {}
+    starts = []
+    for _ in range(limit + 1):
+        start, memory, _ = throttled(memory, {"limit": limit, "period": 1}, 5_000)
+        starts.append(start)
+    assert starts[-1] in (6_000, 6_001), "the first one of the next second"
 
 
 # ---- rate limit

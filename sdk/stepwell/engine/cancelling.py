@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from stepwell.codec import JSON
 from stepwell.engine.ending import cancel
+from stepwell.engine.keeping import month_ttl
 from stepwell.engine.resolve import waiter_takes
 from stepwell.events import Envelope
 from stepwell.expressions import expression
@@ -58,7 +59,7 @@ def file_guards(
             match=match,
             where=rule.get("where"),
         )
-        ports.store.guards.file(guard)
+        ports.store.guards.file(guard, ttl=month_ttl(ports, run, max(run.created, event.ts)))
         guards.append(guard)
     return guards
 

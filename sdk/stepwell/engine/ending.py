@@ -11,6 +11,7 @@ from typing import Any
 
 from stepwell.codec import dumps
 from stepwell.decisions.next import GRACE
+from stepwell.engine.keeping import expiry
 from stepwell.engine.slots import settle
 from stepwell.errors import ErrorInfo
 from stepwell.ports import Ports
@@ -20,10 +21,6 @@ from stepwell.store import layout
 from stepwell.store.runs import LostRun
 
 PARENT, ON_FAILURE, CHILDREN, EVENT = "parent", "on_failure", "children", "event"
-
-KEEP = 30 * 86400
-"""Seconds that what belongs to a live run is kept beyond the retention of ended runs. A run that rests for longer than
-that prolongs its items first."""
 
 
 def followers(run: RunState, status: RunStatus) -> list[str]:
@@ -35,7 +32,7 @@ def followers(run: RunState, status: RunStatus) -> list[str]:
         owed.append(ON_FAILURE)
     if status in (RunStatus.CANCELLED, RunStatus.FAILED):
         owed.append(CHILDREN)
-    if status.value in run.announces:
+    if status.value in run.announces and run.taken_by is None:  # its event was not skipped: it runs with others
         owed.append(EVENT)
     return owed
 
@@ -99,16 +96,6 @@ def skipped(ports: Ports, run: RunState, reason: str) -> RunState:
     return replace(
         run, status=RunStatus.SKIPPED, reason=reason, ended=now, owes=owes, due_at=due_at, wake_at=None, guards=()
     )
-
-
-def kept_until(ports: Ports, latest: int) -> int:
-    """The ttl, in epoch seconds, of what belongs to a live run that goes on by `latest` (milliseconds)."""
-    return latest // 1000 + round(ports.config.retention) + KEEP
-
-
-def expiry(ports: Ports, now: int) -> int:
-    """When what ended now may be removed, in epoch seconds."""
-    return now // 1000 + round(ports.config.retention)
 
 
 def result_text(ports: Ports, run: RunState) -> str:

@@ -24,6 +24,7 @@ from stepwell.engine.core import Core, Scope, StepHooks, Suspended, Unavailable,
 from stepwell.engine.ending import ended, followers
 from stepwell.engine.inputs import own_event
 from stepwell.engine.journal import Journal, Superseded
+from stepwell.engine.keeping import outlast
 from stepwell.engine.overtime import came_too_late, remind
 from stepwell.engine.slots import settle
 from stepwell.engine.sync_driver import SyncDriver
@@ -281,7 +282,7 @@ def _suspended(core: Core, wake_at: int, **fields: Any) -> str | None:
         return _failed(core, core.describe(error))
     core.journal.in_time()
     wake_at = soonest(run, wake_at)
-    core.journal.prolong(wake_at)
+    outlast(core.ports, run, wake_at)
     due, delay = rest(wake_at, now)
     if delay is not None:
         core.ports.queue.send(look(run.id, delay=delay))
@@ -296,7 +297,8 @@ def _suspended(core: Core, wake_at: int, **fields: Any) -> str | None:
         **fields,
     }
     try:
-        settle(core.ports, run, layout.SUSPEND, due=due, _epoch=run.epoch, _wakes=run.wakes, **change)
+        keeps = _works_elsewhere(core)
+        settle(core.ports, run, layout.SUSPEND, keeps=keeps, due=due, _epoch=run.epoch, _wakes=run.wakes, **change)
     except LostRun as lost:
         stands = lost.run
         if stands is None or stands.epoch != run.epoch:
@@ -305,6 +307,12 @@ def _suspended(core: Core, wake_at: int, **fields: Any) -> str | None:
             return "woken"
         return None if stands.status.is_terminal else "suspended"  # our own write, whose answer was lost
     return "suspended"
+
+
+def _works_elsewhere(core: Core) -> bool:
+    """Whether steps of this run are being executed in workers of their own. Then so is the run, and it keeps its slots: a
+    limit that ended where a step names another class of worker would not limit the most expensive work there is."""
+    return any(step.kind == "run" and step.child and step.status.is_open for step in core.journal.steps.values())
 
 
 def _tidy(core: Core) -> dict[str, Any]:

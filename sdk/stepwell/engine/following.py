@@ -11,7 +11,8 @@ from stepwell.decisions.listening import RUN_EVENTS
 from stepwell.engine.accept import accept
 from stepwell.engine.announcing import cause, error_json, event_json, run_event
 from stepwell.engine.cancelling import let_go
-from stepwell.engine.ending import CHILDREN, EVENT, ON_FAILURE, PARENT, cancel, expiry
+from stepwell.engine.ending import CHILDREN, EVENT, ON_FAILURE, PARENT, cancel
+from stepwell.engine.keeping import expiry
 from stepwell.engine.resolve import resolve_child
 from stepwell.engine.starting import start_run
 from stepwell.errors import DuplicateEvent, ErrorInfo

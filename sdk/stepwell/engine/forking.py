@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from stepwell.codec import JSON
-from stepwell.engine.ending import kept_until
+from stepwell.engine.keeping import kept_until
 from stepwell.engine.resolve import pack_result
 from stepwell.engine.values import Values, error_place, is_veiled
 from stepwell.errors import KeyUnavailable, UnknownRun

@@ -14,9 +14,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from stepwell.decisions.deadlines import out_of_time
-from stepwell.engine.ending import kept_until
+from stepwell.engine.keeping import kept_until
 from stepwell.engine.overtime import time_out
-from stepwell.engine.tagging import prolong_tags
 from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import NonDeterminism, TamperedValue
 from stepwell.ports import Ports
@@ -140,17 +139,6 @@ class Journal:
     def _ttl(self, step: StepState) -> int:
         latest = max(self._ports.now(), step.until or 0, step.retry_at or 0)
         return kept_until(self._ports, latest)
-
-    def prolong(self, wake_at: int) -> None:
-        """Before the run rests until `wake_at`: nothing of it may expire until it has gone on and ended."""
-        needed, enough = wake_at // 1000 + round(self._ports.config.retention), kept_until(self._ports, wake_at)
-        for key, step in list(self.steps.items()):
-            if step.ttl and step.ttl < needed:
-                self._ports.store.runs.prolong(self.run.id, key, enough)
-                self.steps[key] = replace(step, ttl=enough)
-        if self.run.event is None and kept_until(self._ports, self.run.created) < needed:
-            self._ports.store.runs.prolong(self.run.id, None, enough)
-        prolong_tags(self._ports, self.run, wake_at)
 
     # ---- being the holder
 

@@ -16,35 +16,43 @@ from functools import partial
 from typing import Any
 
 from stepwell.decisions.deadlines import deadline, soonest
-from stepwell.decisions.flow import UNLIMITED, pause_gate, resolve, slot_limits, throttled, throttling
+from stepwell.decisions.flow import UNLIMITED, Bucket, is_pause, limits_of, pause_gate, resolve, slot_limits
 from stepwell.decisions.next import DISPATCH_DEADLINE, rest
+from stepwell.decisions.verdicts import throttled, throttling
 from stepwell.engine.dispatching import dispatch
 from stepwell.engine.due import Action
+from stepwell.engine.ending import fail
 from stepwell.engine.inputs import own_event
+from stepwell.engine.keeping import KEEP, outlast
+from stepwell.errors import ErrorInfo
 from stepwell.ports import Ports
 from stepwell.queue import drain, look
 from stepwell.records import RunState, RunStatus
 from stepwell.store import layout
 from stepwell.store.apps import AppRecord, gates_of
 from stepwell.store.due import Key
-from stepwell.store.gates import Full, GateState, Moved, Room
+from stepwell.store.gate_writes import GateState, Turn
+from stepwell.store.gates import Full, Moved, Room
 from stepwell.store.runs import LostRun
 
 STARTS = 50
-"""Runs moved for one message; a line that moves further goes on with another message."""
-BACKSTOP = 21_600_000
-"""Milliseconds after which a run that stands in a line is looked at by itself. Its gate is looked at every minute."""
+"""Places looked at for one message; a line that moves further goes on with another message."""
+BACKSTOP = 86_400_000
+"""Milliseconds after which a run that stands in a line is looked at by itself, and the line of a function that is paused.
+The gate of a limit is looked at every minute, and that of a pause when it ends."""
 TURNS = 10
+ELSEWHERE = ""
+"""Where a run waits that is not what it was any more."""
 
 
 Apps = Mapping[str, AppRecord]
 
 
 def slots_of(entry: Mapping[str, Any], run: RunState) -> list[tuple[str, int]]:
-    """The gates whose slots the run needs now, and their limits by today's code. A paused function has none for starts."""
+    """The gates whose slots the run needs yet, and their limits by today's code. A paused function has none for starts."""
     if entry.get("paused") and run.epoch == 0 and run.call is None:
         return [(pause_gate(run.app, run.function), 0)]
-    return [(slot.gate, slot.limit) for slot in slot_limits(entry, run.gates)]
+    return [] if run.held else [(slot.gate, slot.limit) for slot in slot_limits(entry, run.gates)]
 
 
 def patience(ports: Ports, run: RunState) -> tuple[int, int | None]:
@@ -55,110 +63,172 @@ def patience(ports: Ports, run: RunState) -> tuple[int, int | None]:
     due, delay = rest(ends, now)
     if delay is not None:
         ports.queue.send(look(run.id, delay=delay))
-    return due, ends
+    return min(due, now + BACKSTOP), ends
 
 
 def enter(ports: Ports, run: RunState, if_: str, *, apps: Apps | None = None, **values: Any) -> str | None:
-    """Queue a resting run if the condition holds and all its gates have room; else the gate for which it waits.
+    """Queue a resting run if the condition holds, its throttle lets it and all its gates have room; else the gate for which
+    it waits.
 
-    Raises LostRun if the run is no longer as it was seen.
+    Its turn at the throttle and its slots are taken by one write, so neither is used up for nothing. Who has to stand in a
+    line gives up the turn it may have had: it asks again when it could start. Raises LostRun if the run is no longer as it
+    was seen.
     """
     apps = ports.store.apps.current()[0] if apps is None else apps
     entry = gates_of(apps, run.app, run.function)
     slots = slots_of(entry, run)
-    if run.unasked and not entry.get("paused"):
-        run, throttle = _ask_throttle(ports, run, entry, if_, values)
-        if throttle is not None:
-            return throttle
-    for _ in range(TURNS):  # each turn is a gate that changed between two writes
+    throttle = _throttle(ports, run, entry)
+    for number in range(TURNS):  # each turn is a gate that changed between two writes
         now = ports.now()
+        turn = None
+        if throttle is not None and run.unasked and not entry.get("paused"):
+            starts, turn = _turn(ports, throttle, now)
+            if starts > now:
+                try:
+                    _put_off(ports, run, if_, starts, turn, throttling(throttle), now, values)
+                except Moved:
+                    ports.store.gates.pause(number)
+                    continue
+                return throttle.gate
+        asked: dict[str, Any] = {} if turn is None else {"unasked": None}
         try:
-            ports.store.gates.take(run, slots, if_, due=now + DISPATCH_DEADLINE, now=now, **values)
+            ports.store.gates.take(
+                run, slots, if_, due=now + DISPATCH_DEADLINE, now=now, turn=turn, **{**asked, **values}
+            )
+        except Moved:
+            ports.store.gates.pause(number)
+            continue
         except Full as full:
             if full.gate == run.line:
                 return full.gate
             try:
-                due, wake_at = patience(ports, run)
-                ports.store.gates.wait(run, full.gate, full.limit, if_, due=due, wake_at=wake_at, now=now, **values)
+                _stand(ports, run, full, if_, now, unasked=throttle is not None, **values)
             except Room:
                 continue
+            if passes(apps, full.gate, full.limit):
+                ports.queue.send(drain(full.gate))
             return full.gate
         dispatch(ports, replace(run, status=RunStatus.QUEUED, held=bool(run.gates), line=None, wake_at=None))
         return None
     raise RuntimeError(f"The gates of run {run.id} change too fast; the message will be delivered again.")
 
 
-def _ask_throttle(
-    ports: Ports, run: RunState, entry: Mapping[str, Any], if_: str, values: Mapping[str, Any]
-) -> tuple[RunState, str | None]:
-    """Let a run that has not asked its throttle do so; the run then, and the gate if it has to wait for its turn."""
-    if not entry:
-        return run, None  # its function is gone: it finds no worker either
+def _throttle(ports: Ports, run: RunState, entry: Mapping[str, Any]) -> Bucket | None:
+    """The throttle that stands before the start of this run, if it has not started and there is one."""
+    if run.epoch or "throttle" not in (entry.get("flow") or {}):
+        return None
     flow = resolve(run.app, entry, own_event(ports, run).scope(), triggered=False)
-    for bucket in flow.buckets:
-        for _ in range(TURNS):
-            now = ports.now()
-            state = ports.store.gates.read([bucket.gate])[0].get(bucket.gate, GateState(bucket.gate))
-            starts, tat = throttled((state.memory or {}).get("tat"), bucket.policy, now)
-            wake_at = soonest(run, starts)
-            due, delay = rest(wake_at, now)
-            if starts > now and delay is not None:
-                ports.queue.send(look(run.id, delay=delay))
-            reason = throttling(bucket) if starts > now else None
-            fields = {"wake_at": wake_at, "due": due, "reason": reason, "unasked": None, **values}
-            try:
-                ports.store.gates.ask(run, if_, state, {"tat": tat}, tat, fields, now=now)
-            except Moved:
-                continue
-            asked = replace(run, unasked=False, line=None, wake_at=wake_at, due_at=due, reason=reason)
-            return asked, bucket.gate if starts > now else None
-        raise RuntimeError(f"The throttle of run {run.id} is contended; the message will be delivered again.")
-    return run, None
+    return next((bucket for bucket in flow.buckets if bucket.kind == "throttle"), None)
+
+
+def _turn(ports: Ports, throttle: Bucket, now: int) -> tuple[int, Turn]:
+    """When the throttle would let the next one start, and what to write if it is this one."""
+    state = ports.store.gates.read([throttle.gate])[0].get(throttle.gate, GateState(throttle.gate))
+    starts, memory, until = throttled(state.memory or {}, throttle.policy, now)
+    return starts, (state, memory, until // 1000 + KEEP)
+
+
+def _put_off(
+    ports: Ports,
+    run: RunState,
+    if_: str,
+    starts: int,
+    turn: Turn,
+    reason: str,
+    now: int,
+    values: Mapping[str, Any],
+) -> None:
+    """Let a run wait for its turn at the throttle. Raises LostRun, Moved."""
+    wake_at = soonest(run, starts)
+    due, delay = rest(wake_at, now)
+    if delay is not None:
+        ports.queue.send(look(run.id, delay=delay))
+    outlast(ports, run, wake_at)
+    fields = {"wake_at": wake_at, "due": due, "reason": reason, "unasked": None, **values}
+    ports.store.gates.put_off(run, if_, turn, fields, now=now)
+
+
+def _stand(ports: Ports, run: RunState, full: Full, if_: str, now: int, *, unasked: bool, **values: Any) -> None:
+    """Put a run into the line of a gate that is full. Raises LostRun, Room."""
+    due, wake_at = patience(ports, run)
+    more = {"unasked": True} if unasked else {}
+    ports.store.gates.wait(run, full.gate, full.limit, if_, due=due, wake_at=wake_at, now=now, **{**more, **values})
 
 
 def follow(ports: Ports, gate: str) -> None:
-    """Let the line of a gate move up, first come first, as far as it has room."""
+    """Let the line of a gate move up, first come first, as far as it has room.
+
+    Where functions share a gate and one of them has a smaller limit, those of the others go past its runs as long as it
+    is their number that is not reached. A run that cannot be handled does not hold up those behind it.
+    """
     apps, _ = ports.store.apps.current()
     gates, _ = ports.store.gates.read([gate])
     if gate not in gates or gates[gate].waiting <= 0:
         return
-    held, started, struck = gates[gate].held, 0, 0
+    limits = limits_on(apps, gate)
+    held, started, met = gates[gate].held, 0, 0
     for place, run_id in ports.store.gates.line(gate):
-        if started + struck >= STARTS:
-            ports.queue.send(drain(gate))
-            return
+        if met >= STARTS:
+            break
         run = ports.store.runs.read(run_id)
         if run is None or not run.is_live:
             ports.store.gates.strike(gate, place, now=ports.now())  # it was cancelled while it waited
-            struck += 1
+            met, started = met + 1, started + 1
             continue
         if run.line != gate:
             held += 1  # another call of this line was faster, and took the slot
             continue
-        slots = slots_of(gates_of(apps, run.app, run.function), run)
-        if held >= dict(slots).get(gate, UNLIMITED):
+        met += 1
+        limit = dict(slots_of(gates_of(apps, run.app, run.function), run)).get(gate, UNLIMITED)
+        if held < limit:
+            refused = _move_up(ports, run, apps)
+            started += refused not in (gate, ELSEWHERE)
+            held = max(held, limit) if refused == gate else held + (refused is None)
+        if held >= max({limit} | limits):
             return
-        try:
-            refused = enter(ports, run, layout.RESTING, apps=apps)
-        except LostRun:
-            continue
-        if refused == gate:
-            return
-        started += 1
-        if refused is None:
-            held += 1
     if started and ports.store.gates.waiting(gate) > 0:
-        ports.queue.send(drain(gate))  # who came into the line after its last page was read would wait for the sweeper
+        # There are more than one message moves, or some came after the last page was read.
+        ports.queue.send(drain(gate))
+
+
+def _move_up(ports: Ports, run: RunState, apps: Apps) -> str | None:
+    """Let one run that stands in a line go on, if it can; else the gate for which it waits now, or ELSEWHERE."""
+    try:
+        return enter(ports, run, layout.RESTING, apps=apps)
+    except LostRun:
+        return ELSEWHERE
+    except LookupError as error:  # its event is gone, and with it all that it could do
+        fail(ports, run, layout.RESTING, ErrorInfo("Undeliverable", str(error)))
+        return ELSEWHERE
+
+
+def passes(apps: Apps, gate: str, limit: int) -> bool:
+    """Whether a run with this limit may go past others in the line of a gate, so that it has to be called at once: who
+    stands before it may wait for longer than it has to."""
+    return limit > min(limits_on(apps, gate), default=limit)
+
+
+def limits_on(apps: Apps, gate: str) -> set[int]:
+    """The limits that the functions of an app put on a gate: several numbers, if they share it and do not agree."""
+    app = gate.partition("#")[0]
+    return limits_of(apps[app].functions if app in apps else (), gate)
 
 
 def overdue_lines(ports: Ports, keys: Sequence[Key], now: int) -> list[Action]:
     """In the sweeper: call the next in line once more, in case that the call was lost; forget lines that are empty."""
     gates, _ = ports.store.gates.read(pk.removeprefix(layout.GATE_PREFIX) for pk, _ in keys)
+    apps = ports.store.apps.current()[0] if any(is_pause(gate) for gate in gates) else {}
     actions = []
     for gate in gates.values():
         if gate.due_at is None or gate.due_at > now:
             continue  # the index was behind
-        messages = (drain(gate.id),) if gate.waiting > 0 else ()
-        move = partial(ports.store.gates.postpone, gate, due=now + layout.LINE_PATIENCE, now=now)
-        actions.append(Action(move, messages))
+        closed = is_pause(gate.id) and _is_paused(apps, gate.id)
+        messages = (drain(gate.id),) if gate.waiting > 0 and not closed else ()
+        due = now + (BACKSTOP if closed else layout.LINE_PATIENCE)
+        actions.append(Action(partial(ports.store.gates.postpone, gate, due=due, now=now), messages))
     return actions
+
+
+def _is_paused(apps: Apps, gate: str) -> bool:
+    app, function = gate.split("#")[:2]
+    return app in apps and function in apps[app].paused

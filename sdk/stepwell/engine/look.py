@@ -5,7 +5,8 @@ from __future__ import annotations
 from stepwell.decisions.next import Next, decide
 from stepwell.engine.dispatching import ask_again
 from stepwell.engine.following import deliver
-from stepwell.engine.lines import enter, follow
+from stepwell.engine.keeping import outlast
+from stepwell.engine.lines import BACKSTOP, enter, follow
 from stepwell.engine.overtime import time_out
 from stepwell.engine.wake import queue_when, reclaim
 from stepwell.ports import Ports
@@ -21,6 +22,8 @@ def look_at(ports: Ports, run_id: str, *, missed: int | None = None) -> None:
     if run is None:
         return
     now = ports.now()
+    if run.is_live and run.line is not None:
+        outlast(ports, run, now + BACKSTOP)
     needed = decide(run, now, missed=missed)
     if needed is Next.QUEUE:
         _queue(ports, run, now)

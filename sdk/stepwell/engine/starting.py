@@ -14,8 +14,8 @@ from stepwell.engine.admission import admit_run, has_gates
 from stepwell.engine.announcing import ends_listened
 from stepwell.engine.cancelling import caught, file_guards
 from stepwell.engine.dispatching import dispatch
-from stepwell.engine.ending import kept_until
 from stepwell.engine.forking import branch_off
+from stepwell.engine.keeping import kept_until
 from stepwell.engine.tagging import tagged
 from stepwell.events import INVOKED, Envelope
 from stepwell.payloads import INLINE_RUN

@@ -104,9 +104,10 @@ def _moving(ports: Ports, run: RunState, due: int) -> Callable[[], None]:
 
 def _move(run: RunState, now: int) -> tuple[Message | None, int]:
     """What to post about a run that is due, and when to look again."""
-    if run.line is not None and run.wake_at is None:
-        return look(run.id), now + BACKSTOP  # its gate, which is looked at more often, has not called it
     needed = decide(run, now)
+    if run.line is not None and needed in (Next.QUEUE, Next.NOTHING):
+        # Its gate, which is looked at more often, has not called it. It is looked at all the same: it must outlast its wait.
+        return look(run.id), now + BACKSTOP if run.wake_at is None else min(now + BACKSTOP, rest(run.wake_at, now)[0])
     if needed is Next.NOTHING and run.status is RunStatus.RUNNING and run.lease is not None:
         ends = deadline(run)
         if ends is None or ends > run.lease.until:

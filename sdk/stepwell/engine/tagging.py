@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from stepwell.codec import canonical
-from stepwell.engine.ending import KEEP
+from stepwell.engine.keeping import month_ttl
 from stepwell.events import Envelope
 from stepwell.expressions import expression
 from stepwell.ports import Ports
@@ -22,8 +22,6 @@ logger = logging.getLogger("stepwell")
 
 LONGEST = 256
 """Characters of a value."""
-_MONTH = KEEP * 1000
-"""Milliseconds. A tag is filed anew for each month of its run's life that the run rests into."""
 
 
 def tagged(ports: Ports, run: RunState, entry: Mapping[str, Any] | None, event: Envelope) -> RunState:
@@ -32,7 +30,7 @@ def tagged(ports: Ports, run: RunState, entry: Mapping[str, Any] | None, event: 
     tags = tags_of(run, wanted, event) if wanted else {}
     if not tags:
         return run
-    ports.store.tags.file(run.app, run.id, tags, ttl=_ttl(ports, run, max(run.created, event.ts)))
+    ports.store.tags.file(run.app, run.id, tags, ttl=month_ttl(ports, run, max(run.created, event.ts)))
     return replace(run, tags=tags)
 
 
@@ -55,19 +53,3 @@ def tag_value(value: Any) -> str:
     if not 0 < len(text) <= LONGEST:
         raise ValueError(f"a tag has 1 to {LONGEST} characters, not {len(text)}")
     return text
-
-
-def prolong_tags(ports: Ports, run: RunState, wake_at: int) -> None:
-    """Before the run rests until `wake_at`: file its tags again if that is in a later month of its life.
-
-    Those of the current month were filed when it was created, or before it rested into this month.
-    """
-    now = ports.now()
-    if run.tags and (wake_at - run.created) // _MONTH > (now - run.created) // _MONTH:
-        ports.store.tags.file(run.app, run.id, run.tags, ttl=_ttl(ports, run, wake_at))
-
-
-def _ttl(ports: Ports, run: RunState, latest: int) -> int:
-    """Epoch seconds: the end of the month after that of `latest`, and the retention."""
-    months = (latest - run.created) // _MONTH + 2
-    return (run.created + months * _MONTH) // 1000 + round(ports.config.retention)

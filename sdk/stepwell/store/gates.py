@@ -7,51 +7,54 @@ no list of holders that could name a dead one. What each condition means stands 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from stepwell.codec import canonical, loads
 from stepwell.records import RunState, RunStatus, Stored
 from stepwell.store import layout
+from stepwell.store.gate_writes import (
+    GateState,
+    Turn,
+    change_run,
+    gate_from,
+    give_back,
+    join_line,
+    meet,
+    quit_line,
+    remember,
+    strike_place,
+    take_slot,
+    used,
+)
 from stepwell.store.runs import LostRun, changes, run_from, run_item
-from stepwell.store.table import Item, Lost, Table
+from stepwell.store.table import Lost, Table
 from stepwell.store.transactions import Refused, Transactions, Write
 
-_KEEP = 30 * 86_400
-"""Seconds for which a gate that nobody uses is kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class GateState:
-    """A gate as it was read."""
-
-    id: str
-    version: int = 0
-    held: int = 0
-    """Slots taken."""
-    waiting: int = 0
-    """Runs in its line."""
-    memory: Mapping[str, Any] | None = None
-    due_at: int | None = None
-    """When the sweeper is to look at its line, milliseconds."""
+_LONGEST_PAUSE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """All that is written when an event is admitted, besides its run."""
 
-    remembers: Sequence[tuple[GateState, Mapping[str, Any], int]] = ()
-    """Gates as they were read, what they remember from now on, and until when (milliseconds)."""
+    remembers: Sequence[Turn] = ()
+    """What gates remember from now on."""
     takes: Sequence[tuple[str, int]] = ()
     """Slots the run holds from its beginning: gate and limit."""
     waits: tuple[str, int] | None = None
     """The gate in whose line it waits, and its limit."""
     skips: tuple[str, Mapping[str, Any]] | None = None
     """A scheduled run that never starts because of this one, and its attributes from then on."""
+    cancels: tuple[RunState, Mapping[str, Any], bool] | None = None
+    """A live run as it was read, that ends because of this one, its attributes from then on, and whether it must not have
+    started. Its slots come free, for this one if it needs them."""
     joins: tuple[str, int] | None = None
     """The scheduled run that takes this event along, and which of its events it is."""
     event: Stored | None = None
     """The event, for the run it joins."""
+    event_ttl: int = 0
+    """Until when it is kept there, epoch seconds."""
     completes: int | None = None
     """If the run it joins has all its events with this one: when it is to be looked at (due), milliseconds."""
     ttl: int | None = None
@@ -124,7 +127,7 @@ class Gates:
         """
         item = run_item(run) | ({"ttl": entry.ttl} if entry.ttl is not None else {})
         writes = [Write("Put", (layout.run_pk(run.id), layout.RUN_SK), item=item, if_=layout.CREATE)]
-        writes += [_remember(gate, memory, until, now) for gate, memory, until in entry.remembers]
+        writes += [remember(gate, memory, ttl) for gate, memory, ttl in entry.remembers]
         if entry.skips is not None:
             skipped, fields = entry.skips
             set_, remove, _ = changes(skipped, fields)
@@ -133,13 +136,21 @@ class Gates:
         if entry.joins is not None:
             leader, place = entry.joins
             member = (layout.run_pk(leader), layout.member_sk(place))
-            writes.append(_meet(leader, entry.completes, now))
-            item = {"pk": member[0], "sk": member[1], "event": entry.event, "ttl": run.created // 1000 + 2 * _KEEP}
+            writes.append(meet(leader, entry.completes, now))
+            item = {"pk": member[0], "sk": member[1], "event": entry.event, "ttl": entry.event_ttl}
             writes.append(Write("Put", member, item=item))
+        freed: tuple[str, ...] = ()
+        if entry.cancels is not None:
+            other, fields, unstarted = entry.cancels
+            freed = other.gates if other.held else ()
+            if_ = layout.PENDING if unstarted else layout.LIVE
+            writes.append(change_run(other, if_, {**fields, "held": None, "line": None}))
         slots = len(writes)
-        writes += [_take(gate, limit, now, in_line=False) for gate, limit in entry.takes]
+        writes += [take_slot(gate, limit, now, in_line=False, freed=gate in freed) for gate, limit in entry.takes]
         if entry.waits is not None:
-            writes += _join(run, *entry.waits, now)
+            writes += join_line(run, *entry.waits, now, freed=entry.waits[0] in freed)
+        met = {write.key for write in writes}
+        writes += [write for gate in freed if (write := give_back(gate, now)).key not in met]
         try:
             self._transactions.write(*writes)
         except Refused as refused:
@@ -152,27 +163,45 @@ class Gates:
             raise Full(*entry.takes[refused.index - slots]) from None
         return None
 
-    def take(
-        self, run: RunState, slots: Sequence[tuple[str, int]], if_: str, *, due: int, now: int, **values: Any
-    ) -> None:
-        """Queue a resting run, with all its slots (gate and limit), leaving the line it stands in.
+    def pause(self, turn: int) -> None:
+        """Let those go first who write the same gates just now; for a moment, from the third turn on."""
+        if turn >= 2:
+            self._table.pause(min(turn - 2, _LONGEST_PAUSE))
 
-        Raises LostRun if the run is no longer so, Full naming the first gate without room. Who does not come from a
-        gate's line finds no room there while others are in it.
+    def take(
+        self,
+        run: RunState,
+        slots: Sequence[tuple[str, int]],
+        if_: str,
+        *,
+        due: int,
+        now: int,
+        turn: Turn | None = None,
+        **values: Any,
+    ) -> None:
+        """Queue a resting run, with all the slots (gate and limit) it has yet to get, leaving the line it stands in; and
+        with its turn at its throttle, if it takes one.
+
+        Raises LostRun if the run is no longer so, Full naming the first gate without room, Moved if the throttle is no
+        longer as it was read. Who does not come from a gate's line finds no room there while others are in it.
         """
         closed = next((gate for gate, limit in slots if limit <= 0), None)
         if closed is not None:
             raise Full(closed, 0)
         fields = {"status": RunStatus.QUEUED.value, "due": due, "wake_at": None, "line": None, "reason": None}
-        writes = [_change(run, if_, {**fields, **({"held": True} if run.gates else {}), **values})]
-        writes += [_take(gate, limit, now, in_line=gate == run.line) for gate, limit in slots]
+        writes = [change_run(run, if_, {**fields, **({"held": True} if run.gates else {}), **values})]
+        writes += [take_slot(gate, limit, now, in_line=gate == run.line) for gate, limit in slots]
         if run.line is not None:
-            writes += _quit(run, run.line, now, counted=run.line in {gate for gate, _ in slots})
+            writes += quit_line(run, run.line, now, counted=run.line in {gate for gate, _ in slots})
+        if turn is not None:
+            writes.append(remember(*turn))
         try:
             self._transactions.write(*writes)
         except Refused as refused:
             if 1 <= refused.index <= len(slots):
                 raise Full(*slots[refused.index - 1]) from None
+            if turn is not None and refused.index == len(writes) - 1:
+                raise Moved from None
             raise LostRun(run_from(refused.item) if refused.index == 0 and refused.item else run) from None
 
     def wait(
@@ -183,11 +212,11 @@ class Gates:
         `wake_at` is when it is out of time, if it may not wait for ever.
         """
         writes = [
-            _change(run, if_, {"line": gate, "due": due, "wake_at": wake_at, **values}),
-            *_join(run, gate, limit, now),
+            change_run(run, if_, {"line": gate, "due": due, "wake_at": wake_at, **values}),
+            *join_line(run, gate, limit, now),
         ]
         if run.line is not None:
-            writes += _quit(run, run.line, now)
+            writes += quit_line(run, run.line, now)
         try:
             self._transactions.write(*writes)
         except Refused as refused:
@@ -197,24 +226,14 @@ class Gates:
                 raise Room from None
             raise LostRun(run) from None
 
-    def ask(
-        self,
-        run: RunState,
-        if_: str,
-        gate: GateState,
-        memory: Mapping[str, Any],
-        until: int,
-        fields: Mapping[str, Any],
-        *,
-        now: int,
-    ) -> None:
-        """Change a resting run together with what a gate remembers of it, out of the line it stands in.
+    def put_off(self, run: RunState, if_: str, turn: Turn, fields: Mapping[str, Any], *, now: int) -> None:
+        """Change a resting run, out of the line it stands in, together with the turn it takes at its throttle for later.
 
-        Raises LostRun, or Moved if the gate is no longer as it was read.
+        Raises LostRun, or Moved if the throttle is no longer as it was read.
         """
-        writes = [_change(run, if_, {**fields, "line": None}), _remember(gate, memory, until, now)]
+        writes = [change_run(run, if_, {**fields, "line": None}), remember(*turn)]
         if run.line is not None:
-            writes += _quit(run, run.line, now)
+            writes += quit_line(run, run.line, now)
         try:
             self._transactions.write(*writes)
         except Refused as refused:
@@ -228,12 +247,9 @@ class Gates:
         The run must hold what `run` says it holds: the loser looks again, or a slot would be given back twice or never.
         Its place in a line stays behind, and is struck out by whoever comes upon it.
         """
-        back = [
-            Write("Update", (layout.gate_pk(gate), layout.GATE_SK), add={"held": -1}, set_=_used(now))
-            for gate in (run.gates if run.held else ())
-        ]
+        back = [give_back(gate, now) for gate in (run.gates if run.held else ())]
         try:
-            self._transactions.write(_change(run, if_, {**fields, "held": None, "line": None}), *back)
+            self._transactions.write(change_run(run, if_, {**fields, "held": None, "line": None}), *back)
         except Refused as refused:
             raise LostRun.to(refused.item) from None
 
@@ -245,9 +261,22 @@ class Gates:
     def strike(self, gate: str, place: str, *, now: int) -> None:
         """Take a place out of a line whose run waits there no longer. Repeating it is harmless."""
         try:
-            self._transactions.write(*_gone(gate, place, now))
+            self._transactions.write(*strike_place(gate, place, now))
         except Refused:
             return
+
+    def prolong(self, gate: str, ttl: int) -> None:
+        """Keep a gate until `ttl` (epoch seconds). EXISTING."""
+        key = (layout.gate_pk(gate), layout.GATE_SK)
+        with suppress(Lost):
+            self._table.update(*key, set_={"ttl": ttl}, if_=layout.EXISTING, returning="NONE")
+
+    def hasten(self, gate: str, *, now: int) -> None:
+        """Have the gate looked at within a minute, if anybody stands in its line. WATCHED."""
+        key = (layout.gate_pk(gate), layout.GATE_SK)
+        due_pk, due_sk = layout.due_key(gate, now)
+        with suppress(Lost):
+            self._table.update(*key, set_={"due_pk": due_pk, "due_sk": due_sk}, if_=layout.WATCHED, returning="NONE")
 
     def postpone(self, gate: GateState, *, due: int, now: int) -> None:
         """Look at the gate again at `due`, or not at all if its line is empty. SEEN_DUE; a loser does nothing."""
@@ -256,7 +285,7 @@ class Gates:
         seen = f"{gate.due_at:015d}"
         try:
             if gate.waiting > 0:
-                set_ = {"due_pk": due_pk, "due_sk": due_sk, **_used(now)}
+                set_ = {"due_pk": due_pk, "due_sk": due_sk, **used(now)}
                 values: dict[str, Any] = {":seen_due": seen}
                 self._table.update(*key, set_=set_, if_=layout.SEEN_DUE, values=values, returning="NONE")
             else:
@@ -264,100 +293,3 @@ class Gates:
                 self._table.update(*key, remove=gone, if_=layout.EMPTY_LINE, values=values, returning="NONE")
         except Lost:
             return
-
-
-def gate_from(item: Item) -> GateState:
-    """A gate from its item."""
-    return GateState(
-        id=item["pk"].removeprefix(layout.GATE_PREFIX),
-        version=item.get("v", 0),
-        held=item.get("held", 0),
-        waiting=item.get("waiting", 0),
-        memory=loads(item["memory"]) if "memory" in item else None,
-        due_at=int(item["due_sk"]) if "due_sk" in item else None,
-    )
-
-
-def _meet(leader: str, completes: int | None, now: int) -> Write:
-    """Make sure that a run still takes events; with its last one its time has come."""
-    key = (layout.run_pk(leader), layout.RUN_SK)
-    if completes is None:
-        return Write("ConditionCheck", key, if_=layout.PENDING)
-    due_pk, due_sk = layout.due_key(leader, completes)
-    return Write("Update", key, set_={"wake_at": now, "due_pk": due_pk, "due_sk": due_sk}, if_=layout.PENDING)
-
-
-def _remember(gate: GateState, memory: Mapping[str, Any], until: int, now: int) -> Write:
-    return Write(
-        "Update",
-        (layout.gate_pk(gate.id), layout.GATE_SK),
-        set_={"memory": canonical(dict(memory)), "v": gate.version + 1, "ttl": max(until, now) // 1000 + _KEEP},
-        if_=layout.UNCHANGED if gate.version else layout.NEW_GATE,
-        values={":seen": gate.version} if gate.version else {},
-    )
-
-
-def _take(gate: str, limit: int, now: int, *, in_line: bool) -> Write:
-    key = (layout.gate_pk(gate), layout.GATE_SK)
-    if in_line:
-        # The same item cannot be written twice in one transaction: the place in line is given up here, too.
-        return Write(
-            "Update",
-            key,
-            add={"held": 1, "waiting": -1},
-            set_=_used(now),
-            if_=layout.HAS_ROOM,
-            values={":limit": limit},
-        )
-    return Write("Update", key, add={"held": 1}, set_=_used(now), if_=layout.FREE, values={":limit": limit, ":none": 0})
-
-
-def _join(run: RunState, gate: str, limit: int, now: int) -> list[Write]:
-    key = (layout.gate_pk(gate), layout.GATE_SK)
-    due_pk, due_sk = layout.due_key(gate, now + layout.LINE_PATIENCE)
-    closed = limit <= 0
-    return [
-        Write(
-            "Update",
-            key,
-            add={"waiting": 1},
-            set_=_used(now),
-            absent={"due_pk": due_pk, "due_sk": due_sk},
-            if_=None if closed else layout.NO_ROOM,
-            values={} if closed else {":limit": limit, ":none": 0},
-        ),
-        Write(
-            "Put",
-            (key[0], layout.line_sk(run.place, run.id)),
-            item={"pk": key[0], "sk": layout.line_sk(run.place, run.id), "run": run.id},
-        ),
-    ]
-
-
-def _quit(run: RunState, gate: str, now: int, *, counted: bool = False) -> list[Write]:
-    place = layout.line_sk(run.place, run.id)
-    return [write for write in _gone(gate, place, now) if not counted or write.verb == "Delete"]
-
-
-def _gone(gate: str, place: str, now: int) -> list[Write]:
-    pk = layout.gate_pk(gate)
-    return [
-        Write("Delete", (pk, place), if_=layout.EXISTS),
-        Write("Update", (pk, layout.GATE_SK), add={"waiting": -1}, set_=_used(now)),
-    ]
-
-
-def _used(now: int) -> dict[str, Any]:
-    return {"ttl": now // 1000 + _KEEP}
-
-
-def _change(run: RunState, if_: str, fields: Mapping[str, Any]) -> Write:
-    """The run changed, on the condition given, and that it holds and waits for what it was seen to."""
-    set_, gone, values = changes(run.id, fields)
-    condition = f"({if_}) AND {layout.HOLDING if run.held else layout.NOT_HOLDING}"
-    if run.line is None:
-        condition += f" AND {layout.NOT_IN_LINE}"
-    else:
-        condition, values = f"{condition} AND {layout.IN_LINE}", {**values, ":line": run.line}
-    key = (layout.run_pk(run.id), layout.RUN_SK)
-    return Write("Update", key, set_=set_, remove=gone, if_=condition, values=values)

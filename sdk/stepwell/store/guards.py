@@ -13,6 +13,7 @@ Whichever is second sees the first.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from stepwell.codec import JSON
@@ -48,13 +49,25 @@ class Guards:
         self._waiters = waiters
         self._retention = retention
 
-    def file(self, guard: Waiter) -> None:
-        """File a guard. CREATE: when it is repeated the first stays, with the time from which it counts."""
+    def file(self, guard: Waiter, *, ttl: int) -> None:
+        """File a guard until `ttl` (epoch seconds). CREATE: when it is repeated the first stays, with the time from which it
+        counts."""
         self._waiters.announce(guard.app, guard.event, MARK + guard.place()[0])
-        try:
-            self._table.put(self._waiters.item(guard), if_=layout.CREATE)
-        except Lost:
-            return
+        item = self._waiters.item(guard)
+        with suppress(Lost):
+            self._table.put({**item, "ttl": min(item["ttl"], ttl)}, if_=layout.CREATE)
+
+    def prolong(self, app: str, run: str, name: str, ttl: int) -> None:
+        """Keep a guard of a live run until `ttl` (epoch seconds). EXISTING."""
+        number, _, tail = name.partition("#")
+        with suppress(Lost):
+            self._table.update(
+                layout.waiter_key(app, tail),
+                f"{run}#{PREFIX}{number}",
+                set_={"ttl": ttl},
+                if_=layout.EXISTING,
+                returning="NONE",
+            )
 
     def let_go(self, app: str, run: str, name: str, now: int) -> None:
         """The run has ended: nothing is to find this guard any more. EXISTING: harmless when repeated.
@@ -62,7 +75,7 @@ class Guards:
         It is left to TTL, or to the next event that meets it: a worker has no leave to delete.
         """
         number, _, tail = name.partition("#")
-        try:
+        with suppress(Lost):
             self._table.update(
                 layout.waiter_key(app, tail),
                 f"{run}#{PREFIX}{number}",
@@ -70,8 +83,6 @@ class Guards:
                 if_=layout.EXISTING,
                 returning="NONE",
             )
-        except Lost:
-            return
 
     def note(self, app: str, name: str, path: str, value: JSON, note: Note, key: str, now: int) -> None:
         """Note that an event came for the guards of this place. Unconditional: repeated it is the same."""

@@ -44,18 +44,18 @@ when it comes.
 writes with the index. One that matches nothing is one log item. One whose id the sender chose gets an item under that
 id too, because its duplicate may come days later and must find out when the first one was received.
 
-**Retention.** A run item gets its ttl when it ends. A step gets one when it is written, far past the run's next
-wake-up; a worker that suspends a run for longer than that extends its steps first. So nothing that belongs to a live
-run ever expires, and TTL decides nothing.
+**Retention.** A run item gets its ttl when it ends. A step, and what else lies beside a run, gets one when it is written,
+far past the run's next wake-up. So do the run's tags, its guards, and the gates that remember it. A run that rests into a
+later month of its life, wherever it waits, has all of these prolonged first (`engine/keeping`). So nothing that belongs to
+a live run ever expires, and TTL decides nothing.
 
 **The door.** A key is written once (CREATE) and revoked by deleting it. A counter of requests only grows (an atomic
 addition without a condition) and gets its ttl, some hours past its window, with every addition: nothing is decided by a
 counter that is gone.
 
 **Tags.** A run's tags are filed before the run itself, so there is no run that its tags do not lead to; a tag without a
-run is passed over. The ttl of a tag covers the month of the run's life it was filed in, the next month and the retention;
-a run that comes to rest until a later month of its life files its tags again first (`engine/tagging`). Filing again only
-ever prolongs (LONGER): a duplicate of its event, which knows nothing of the run's rest, must not cut it short.
+run is passed over. Filing again only ever prolongs (LONGER): a duplicate of its event, which knows nothing of the run's
+rest, must not cut it short.
 
 **Forks.** A fork's kept checkpoints are written before its run item, under an id nobody knows yet. Cut off in between,
 they start nothing and expire. They have no shape (a step is found by its key and kind, whatever its arguments are now)
@@ -105,8 +105,9 @@ Gates
 -----
 A gate with slots counts how many are `held` and how many runs are `waiting` in its line; its function may be `*`, for a
 limit of the whole app, and `pause` is a gate of no slots while the function is paused. A gate of a bucket has a `memory`
-and a version. A run that needs slots names their gates in `gates`, and has `held` while it is queued or running, `line`
-while it stands in a line. Both change only together with the gate, in one transaction, so at every instant
+and a version. A run that needs slots names their gates in `gates`, and has `held` while it is queued or running, or steps
+of it are run elsewhere, and `line` while it stands in a line. Both change only together with the gate, in one transaction,
+so at every instant
 
     held    of a gate  =  the number of run items with `held` that name it
     waiting of a gate  =  the number of places in its line
@@ -114,8 +115,11 @@ while it stands in a line. Both change only together with the gate, in one trans
 and whatever frees a dead worker's run (its crash record, its lease) frees or keeps its slot with it. Nothing else has to
 find out who is alive.
 
-A run is `unasked` while it has yet to ask its throttle: it takes effect later, or its function was paused when it was
-accepted. It asks when it comes to starting; the run's new `wake_at` and the throttle's memory are written together.
+A run is `unasked` while it has yet to ask its throttle: it takes effect later, or stands in a line. It asks when it could
+start; its turn is written together with its slots, or with the time for which it has to wait.
+
+A run that another one makes way for ends in the transaction that makes that other: of a singleton there is always one. Its
+slots come free by the same write, and pass to the newcomer if nobody waits for them.
 
     UNCHANGED       the gate's memory is the one that was read. Of two events that decide at once, one decides again.
     NEW_GATE        the same, for a gate that nobody has used yet.
@@ -131,8 +135,10 @@ accepted. It asks when it comes to starting; the run's new `wake_at` and the thr
                     the run is as the writer saw it: a slot is given back once, a place given up once.
     PENDING         scheduled, and never claimed: a debounced run may be replaced, a batch joined.
     EMPTY_LINE      nobody waits any more: the gate leaves the index.
+    WATCHED         the gate stands in the index: somebody waits.
 
-A gate with a line stands in the index `due`, so that a drain that was lost is posted again by the sweeper.
+A gate with a line stands in the index `due`, so that a drain that was lost is posted again by the sweeper; that of a
+paused function only once a day, and soon after it is resumed.
 """
 
 from __future__ import annotations
@@ -179,6 +185,7 @@ NOT_HOLDING = "attribute_not_exists(#held)"
 IN_LINE = "#line = :line"
 NOT_IN_LINE = "attribute_not_exists(#line)"
 EXISTS = "attribute_exists(pk)"
+WATCHED = "attribute_exists(#due_sk)"
 EMPTY_LINE = "#due_sk = :seen_due AND (attribute_not_exists(#waiting) OR #waiting <= :none)"
 LONGER = "attribute_not_exists(pk) OR #ttl < :ttl"
 

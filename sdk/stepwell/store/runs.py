@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -173,10 +174,16 @@ class Runs:
         """Write checkpoints under the id of a run that does not exist yet, so nobody else writes there. Not atomic."""
         self._table.put_many(step_item(run, step) for step in steps)
 
-    def prolong(self, run: str, key: str | None, ttl: int) -> None:
-        """Keep a checkpoint longer, or with None the event beside the run."""
-        sk = layout.INPUT_SK if key is None else layout.step_sk(key)
-        self._table.update(layout.run_pk(run), sk, set_={"ttl": ttl}, returning="NONE")
+    def beside(self, run: str) -> Iterator[tuple[str, int]]:
+        """All that lies beside a run and is to expire (its event, those it takes along, checkpoints): sort key and ttl."""
+        for item in self._table.query(layout.run_pk(run)):
+            if item["sk"] != layout.RUN_SK and "ttl" in item:
+                yield item["sk"], item["ttl"]
+
+    def prolong(self, run: str, sk: str, ttl: int) -> None:
+        """Keep something beside a run until `ttl` (epoch seconds). EXISTING: what is gone is not made anew."""
+        with suppress(Lost):
+            self._table.update(layout.run_pk(run), sk, set_={"ttl": ttl}, if_=layout.EXISTING, returning="NONE")
 
     # ---- lists
 
@@ -265,6 +272,7 @@ def run_item(run: RunState) -> Item:
         item["gates"] = list(run.gates)
     item |= {"held": run.held or None, "line": run.line, "priority": run.priority or None}
     item |= {"unasked": run.unasked or None, "batch": run.batch or None, "taken_by": run.taken_by}
+    item |= {"memories": list(run.memories) or None}
     return {name: value for name, value in item.items() if value is not None}
 
 
@@ -314,6 +322,7 @@ def run_from(item: Item) -> RunState:
         unasked=item.get("unasked", False),
         batch=item.get("batch", False),
         taken_by=item.get("taken_by"),
+        memories=tuple(item.get("memories", ())),
         fork=Fork(**fork) if fork else None,
         on_failure=item.get("on_failure", False),
         start_within=item.get("start_within"),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from stepwell.codec import units
 from stepwell.decisions.next import POSTABLE
-from stepwell.engine.ending import KEEP
+from stepwell.engine.keeping import KEEP
 from stepwell.errors import InvalidOption
 from stepwell.payloads import INLINE_RUN, INLINE_STEP
 
