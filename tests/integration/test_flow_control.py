@@ -95,6 +95,31 @@ def test_a_limit_of_a_thousand_is_one_of_a_thousand(app: Stepwell, deploy: Deplo
     assert statuses(local) == {COMPLETED: 2}
 
 
+def test_a_slot_costs_what_the_guide_says(app: Stepwell, deploy: Deploy) -> None:
+    @app.function(on="go", concurrency=Concurrency(1))
+    def gated(ctx: Context[Any]) -> int:
+        return ctx.step.run("work", lambda: 1)
+
+    @app.function(on="free")
+    def free(ctx: Context[Any]) -> int:
+        return ctx.step.run("work", lambda: 1)
+
+    local = deploy(app)
+
+    def cost(name: str, count: int) -> tuple[float, float, int]:
+        before = local.requests
+        local.client.send([{"name": name, "data": {"order": n}} for n in range(count)])
+        local.run_until_idle()
+        spent = local.requests - before
+        return spent.write_units, spent.read_units, spent.sqs
+
+    for name in ("go", "free"):
+        cost(name, 1)  # the first one reads the manifest as well
+    writes, reads, sqs = cost("free", 1)
+    assert cost("go", 1) == (writes + 6, reads + 3, sqs)
+    assert cost("go", 2) == (2 * (writes + 6) + 11, 2 * (reads + 3) + 2, 6), "one of the two had to wait"
+
+
 def test_each_value_of_the_key_has_slots_of_its_own(app: Stepwell, deploy: Deploy) -> None:
     order: list[str] = []
 
