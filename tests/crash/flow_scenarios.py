@@ -22,6 +22,7 @@ from stepwell import (
 from stepwell.store.layout import RUN_SK
 from stepwell.testing import LocalStepwell
 from stepwell.testing.invariants import check, concurrency_within
+from tests.crash.gate_models import changes
 from tests.crash.scenarios import Scenario, completed
 
 Statuses = dict[str, int]
@@ -294,7 +295,63 @@ def asked_late() -> Scenario:
     return Scenario("a throttle asked late", app, completed(1), play=play)
 
 
-LINES: list[Callable[[], Scenario]] = [one_at_a_time, two_limits, held_up, paused]
+def spread_out() -> Scenario:
+    """Steps in workers of their own: their run keeps its slot while they are at work."""
+    app = Stepwell("spreadout")
+
+    @app.function(on="go", id="main", concurrency=Concurrency(1))
+    def main(ctx: Context[Any]) -> list[int]:
+        return [int(number) for number in ctx.step.map(work, [1, 2], spread=True)]  # type: ignore[call-overload]
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        send(local, event_id, 1)
+        for _ in range(40):
+            runs = [run for run in runs_of(local) if run.parent_id is None]
+            if len(runs) == 2 and all(run.status.is_terminal for run in runs):
+                break
+            local.advance("5m")
+        assert [(run.status, run.result) for run in runs] == [(RunStatus.COMPLETED, [1, 2])] * 2
+        held: set[str] = set()
+        for change in changes(local):
+            run = change.after
+            if run.parent is None:
+                (held.add if run.held else held.discard)(run.id)
+                assert len(held) <= 1
+            elif run.status is RunStatus.RUNNING and run.is_live:
+                assert run.parent.run in held, "a step was at work, and its run held no slot"
+
+    return Scenario("steps of their own workers count", app, completed([1, 2]), play=play)
+
+
+def handed_on() -> Scenario:
+    """The run of a singleton that makes way holds the only slot, and others wait for it."""
+    app = Stepwell("handedon")
+
+    @app.function(on="go", id="main", singleton=Singleton("cancel", key="event.data.doc"), concurrency=Concurrency(1))
+    def main(ctx: Context[Any]) -> int:
+        ctx.step.map(work, [0], spread=True)
+        return ctx.step.run("only", work, 1)
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        flood(local, {"order": 1, "doc": "a"}, {"order": 2, "doc": "b"}, {"order": 3, "doc": "a"})
+        for _ in range(40):
+            runs = [run for run in runs_of(local) if run.parent_id is None]
+            if len(runs) == 4 and all(run.status.is_terminal for run in runs):
+                break
+            local.advance("5m")
+        by_doc = {doc: [run.status for run in runs if run.event.data.get("doc") == doc] for doc in ("a", "b", None)}
+        assert by_doc["b"] == [RunStatus.COMPLETED]
+        assert by_doc[None] == [RunStatus.COMPLETED]
+        assert sorted(by_doc["a"]) in (
+            [RunStatus.CANCELLED, RunStatus.COMPLETED],
+            [RunStatus.COMPLETED, RunStatus.COMPLETED],
+            [RunStatus.COMPLETED, RunStatus.SKIPPED],
+        )
+
+    return Scenario("a slot handed on", app, completed(1), play=play)
+
+
+LINES: list[Callable[[], Scenario]] = [one_at_a_time, two_limits, held_up, paused, spread_out, handed_on]
 MEMORIES: list[Callable[[], Scenario]] = [
     throttled,
     asked_late,
