@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from stepwell.decisions.deadlines import out_of_time
-from stepwell.engine.ending import kept_until
+from stepwell.engine.ending import KEEP, kept_until
 from stepwell.engine.overtime import time_out
 from stepwell.engine.tagging import prolong_tags
 from stepwell.engine.values import PLAIN, Values
@@ -150,6 +150,8 @@ class Journal:
                 self.steps[key] = replace(step, ttl=enough)
         if self.run.event is None and kept_until(self._ports, self.run.created) < needed:
             self._ports.store.runs.prolong(self.run.id, None, enough)
+        if self.run.batch and self.run.created // 1000 + 2 * KEEP < needed:
+            self._ports.store.runs.prolong_members(self.run.id, enough)
         prolong_tags(self._ports, self.run, wake_at)
 
     # ---- being the holder

@@ -178,6 +178,11 @@ class Runs:
         sk = layout.INPUT_SK if key is None else layout.step_sk(key)
         self._table.update(layout.run_pk(run), sk, set_={"ttl": ttl}, returning="NONE")
 
+    def prolong_members(self, run: str, ttl: int) -> None:
+        """Keep the events longer that a batch took along. Not atomic."""
+        for item in list(self._table.query(layout.run_pk(run), prefix=layout.MEMBER_PREFIX)):
+            self._table.update(item["pk"], item["sk"], set_={"ttl": ttl}, returning="NONE")
+
     # ---- lists
 
     def due(self, shard: int, until: int) -> Iterator[str]:
