@@ -52,6 +52,11 @@ run ever expires, and TTL decides nothing.
 addition without a condition) and gets its ttl, some hours past its window, with every addition: nothing is decided by a
 counter that is gone.
 
+**Callbacks.** The record of one holds the `proof` of its token, a SHA-256, from its creation on: a token is handed out only
+after that. The key that makes tokens is not stored here, nor in the bucket (`keyring`), so nothing that is makes one.
+
+**Apps.** What is registered of an app stands in one item, whatever its size: the bucket deletes by age.
+
 **Tags.** A run's tags are filed before the run itself, so there is no run that its tags do not lead to; a tag without a
 run is passed over. The ttl of a tag covers the month of the run's life it was filed in, the next month and the retention;
 a run that comes to rest until a later month of its life files its tags again first (`engine/tagging`). Filing again only
