@@ -94,4 +94,5 @@ def canned_ports(dynamodb: CannedDynamoDb, spent: Spent) -> Ports:
         invoker=Invoker(nothing, nothing),
         config=Config("bench", "bench"),
         fresh=lambda _, seen: clock.now() - seen < TRUSTED,
+        open_keyring=nothing,
     )

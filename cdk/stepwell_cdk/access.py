@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 
+from stepwell.callbacks import callback_key_name
 from stepwell.webhooks import SECRETS_MANAGER
-from stepwell_cdk.findings import explain_keys
+from stepwell_cdk.findings import explain_keys, explain_parameters
 from stepwell_cdk.storage import Storage
 
 ITEMS = ("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem")
@@ -61,24 +62,37 @@ def of_sweeper(storage: Storage, role: iam.Role) -> None:
 
 
 def of_registrar(storage: Storage, role: iam.Role) -> None:
-    """The registrar: the registered apps and their schedules. Leave to ask a worker is given by each worker itself."""
+    """The registrar: the registered apps and their schedules, and new callback keys, which it can neither read nor replace.
+
+    Leave to ask a worker is given by each worker itself.
+    """
     touches = [*ITEMS, "dynamodb:BatchGetItem", "dynamodb:DeleteItem"]
     _allow(role, touches, storage.table.table_arn, partitions=("APP", "CRON#*"))
-    _payloads(
-        storage, role, "Large manifests lie under keys of their own, one for each registration.", {"apps/*": OBJECTS}
+    makes = iam.PolicyStatement(
+        actions=["ssm:PutParameter"],
+        resources=[_callback_key(storage, role, "*")],
+        conditions={"StringNotEquals": {"ssm:Overwrite": "true"}},
     )
-    _use_key(storage, role, "dynamodb", "s3")
+    policy = iam.Policy(role, "CallbackKeys", roles=[role], statements=[makes])
+    explain_parameters(
+        policy,
+        storage.table,
+        callback_key_name("<table>", "*"),
+        "Which apps there will be is not known beforehand; a key that is there it can neither read nor replace.",
+    )
+    _use_key(storage, role, "dynamodb", "ssm")
 
 
 def of_worker(storage: Storage, role: iam.Role, app_id: str) -> None:
-    """A worker: runs user code, so it is held to its own app's runs, waits, gates, tags and payloads."""
+    """A worker: runs user code, so it is held to its own app's runs, waits, gates, tags, payloads and callback key."""
     _allow(role, ITEMS, storage.table.table_arn, partitions=app_partitions(app_id))
+    _allow(role, ["ssm:GetParameter"], _callback_key(storage, role, app_id))
     _allow(role, ["sqs:SendMessage"], storage.queue.queue_arn)
     reason = (
         "Payload keys are not known beforehand; the prefixes hold the worker to its own app's, and to large events."
     )
     _payloads(storage, role, reason, {f"{app_id}/*": OBJECTS, LARGE_EVENTS: ["s3:PutObject"]})
-    _use_key(storage, role, "dynamodb", "sqs", "s3")
+    _use_key(storage, role, "dynamodb", "sqs", "s3", "ssm")
 
 
 def of_api(storage: Storage, role: iam.Role, secrets: Sequence[str]) -> None:
@@ -90,11 +104,7 @@ def of_api(storage: Storage, role: iam.Role, secrets: Sequence[str]) -> None:
     reason = "Large events and large answers to callbacks; under which app an answer belongs is not known beforehand."
     _payloads(storage, role, reason, {"*": ["s3:PutObject"]})
     kept = [place.removeprefix(SECRETS_MANAGER) for place in secrets if place.startswith(SECRETS_MANAGER)]
-    parameters = [
-        Stack.of(role).format_arn(service="ssm", resource="parameter", resource_name=place.removeprefix("/"))
-        for place in secrets
-        if not place.startswith(SECRETS_MANAGER)
-    ]
+    parameters = [_parameter(role, place) for place in secrets if not place.startswith(SECRETS_MANAGER)]
     for action, places in [("secretsmanager:GetSecretValue", kept), ("ssm:GetParameter", parameters)]:
         if places:
             role.add_to_policy(_statement([action], list(dict.fromkeys(places))))
@@ -127,6 +137,15 @@ def to_operate(storage: Storage, grantee: iam.IGrantable) -> None:
         principal.add_to_principal_policy(_statement(actions, [resource]))
     if storage.key is not None:
         principal.add_to_principal_policy(_key_statement(storage, "dynamodb", "sqs", "s3"))
+
+
+def _callback_key(storage: Storage, role: iam.Role, app_id: str) -> str:
+    """The ARN of the parameter with the callback key of an app."""
+    return _parameter(role, callback_key_name(storage.table.table_name, app_id))
+
+
+def _parameter(role: iam.Role, name: str) -> str:
+    return Stack.of(role).format_arn(service="ssm", resource="parameter", resource_name=name.removeprefix("/"))
 
 
 def _allow(role: iam.Role, actions: Sequence[str], resource: str, *, partitions: Sequence[str] | None = None) -> None:

@@ -42,7 +42,8 @@ class StepwellApp(Construct):
     environment: variables of all workers. Secrets do not belong here: keep an ARN, and read the secret with
     ``role``'s leave.
     platform: another Python version or processor than the Stepwell's, if a dependency needs it.
-    network: a VPC the workers run in. They need a way to DynamoDB, SQS, S3 and Lambda there (endpoints or NAT).
+    network: a VPC the workers run in. They need a way to DynamoDB, SQS, S3 and Lambda there (endpoints or NAT), and to SSM
+    if functions make callbacks.
     packed: the workers' code, if you pack it yourself; ``app_id`` is then needed.
 
     ``role`` is the workers' role: what your steps may do goes there (``topic.grant_publish(app.role)``).

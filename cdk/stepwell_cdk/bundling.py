@@ -29,11 +29,11 @@ from stepwell_cdk.requirements import Requirements
 _RECIPE = 1
 """Part of every hash: raise it when the packing itself changes, so that existing assets are packed anew."""
 
-_ENGINE_SERVICES = ("dynamodb", "lambda", "s3", "sqs")
+_ENGINE_SERVICES = ("dynamodb", "lambda", "s3", "sqs", "ssm")
 """The AWS services the engine calls. Descriptions of the other 400 are 25 MB that each cold start would fetch."""
 
-_DOOR_SERVICES = ("secretsmanager", "ssm")
-"""Those that the webhook door calls besides: where the secrets of its sources are kept."""
+_DOOR_SERVICES = ("secretsmanager",)
+"""Those that the webhook door calls besides: where the secrets of its sources may be kept."""
 
 _UNUSED = ("bin", "bazel-project", "cel_expr_python/ext")
 """Scripts, and what comes with the CEL library but is not imported: build leftovers (7 MB), its extensions (36 MB)."""

@@ -181,6 +181,7 @@ class Registrar(Construct):
         super().__init__(scope, id)
         self.role = ground.house.role(self, "Role", "Stepwell's registrar: the registered apps, at deployment")
         access.of_registrar(ground.storage, self.role)
+        key = ground.storage.key
         self.function = ground.house.function(
             self,
             role=self.role,
@@ -189,7 +190,7 @@ class Registrar(Construct):
             description="Stepwell: registers apps at deployment",
             memory=512,
             timeout=REGISTRAR_TIMEOUT,
-            environment=ground.environment,
+            environment={**ground.environment, **({"STEPWELL_KMS_KEY": key.key_arn} if key else {})},
             name=name,
         )
         explain(self.function, "Serverless-LambdaDLQ", "Called by CloudFormation, which is told of each failure.")

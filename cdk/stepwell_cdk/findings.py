@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import aws_cdk as cdk
+from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
@@ -34,3 +35,21 @@ def explain_keys(policy: iam.Policy, bucket: s3.Bucket, patterns: Iterable[str],
     else:
         arn = home.resolve(home.export_value(bucket.bucket_arn))["Fn::ImportValue"]
     explain(policy, "AwsSolutions-IAM5", reason, *(f"Resource::{arn}/{pattern}" for pattern in patterns))
+
+
+def explain_parameters(policy: iam.Policy, table: dynamodb.Table, name: str, reason: str) -> None:
+    """Accept the wildcard of ``policy`` for SSM parameters of this name, in which ``<table>`` stands for the table's.
+
+    For a policy in the table's own stack.
+    """
+    home, resource = cdk.Stack.of(table), table.node.default_child
+    assert isinstance(resource, dynamodb.CfnTable)
+    region = "<AWS::Region>" if cdk.Token.is_unresolved(home.region) else home.region
+    account = "<AWS::AccountId>" if cdk.Token.is_unresolved(home.account) else home.account
+    spelled = name.replace("<table>", f"<{home.get_logical_id(resource)}>")
+    explain(
+        policy,
+        "AwsSolutions-IAM5",
+        reason,
+        f"Resource::arn:<AWS::Partition>:ssm:{region}:{account}:parameter{spelled}",
+    )

@@ -54,7 +54,8 @@ class Stepwell(Construct):
     """Queues, table, bucket, the engine's Lambdas, the sweeper's schedule, alarms and a dashboard.
 
     platform: Python version and processor of every function, workers included (default: 3.14 on arm64).
-    encryption_key: a customer-managed key for queues, table, bucket and logs (default: keys that AWS manages).
+    encryption_key: a customer-managed key for queues, table, bucket, logs and new callback keys (default: keys that AWS
+        manages).
     removal_policy: what becomes of table, bucket and queues when the stack goes. The default keeps them, and protects
         the table from deletion; ``DESTROY`` deletes all data.
     retention: how long ended runs and events are kept (whole days, default 30).

@@ -3,6 +3,9 @@
 CloudFormation sends Create, Update or Delete and waits for an answer at a URL; whatever happens here, it must get
 one, or the stack stands still for as long as the resource may take. What an app holds is asked of the worker that was
 just deployed: if it cannot be imported, its traceback is the reason the deployment fails.
+
+Before an app is first registered it gets its callback key. That stays, also when the app is removed: open callbacks of
+live runs are made with it, and the app may come back.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -33,7 +36,8 @@ MAX_REASON = 3000
 """Bytes of JSON. CloudFormation refuses answers above 4096 bytes (custom resource reference), ids and URL included."""
 
 PATIENCE = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Seconds between attempts while a new worker, or the leave to invoke it, is not yet known everywhere in AWS."""
+"""Seconds between attempts while a new worker, or the leave to invoke it or to make its key, is not yet known everywhere
+in AWS."""
 
 NOT_YET = {
     "AccessDeniedException",
@@ -43,6 +47,7 @@ NOT_YET = {
 }
 
 Answer = Callable[[str, bytes], None]
+T = TypeVar("T")
 
 
 class CannotRegister(Exception):
@@ -85,6 +90,9 @@ def _carry_out(ports: Ports, event: Mapping[str, Any], wait: Callable[[float], N
             f"The worker holds the app {app!r}, but is deployed as {expected!r}: its role may touch only the runs of "
             f"{expected!r}. Give the StepwellApp app_id={app!r}."
         )
+    # First the key: from the registration on its functions get events, and may make callbacks.
+    if _patiently(lambda: ports.keyring.ensure(app, ports.ids), wait):
+        logger.info("made the callback key of %s", app)
     register(ports, manifest, workers)
     logger.info("registered %s: %d functions", app, len(manifest["functions"]))
     return REGISTERED + app
@@ -109,20 +117,25 @@ def _remove(ports: Ports, physical: str, workers: Mapping[str, str]) -> None:
 
 def _describe(ports: Ports, worker: str, wait: Callable[[float], None]) -> dict[str, Any]:
     """The manifest, from the worker itself. Raises CannotRegister with the worker's traceback."""
-    for pause in (*PATIENCE, None):
+    try:
+        described = _patiently(lambda: ports.invoker.call(worker, {"describe": True}), wait)
+    except InvokeFailed as failed:
+        raise CannotRegister(f"The app cannot be loaded in its worker.\n{readable(str(failed))}") from failed
+    manifest: dict[str, Any] = described["manifest"]
+    return manifest
+
+
+def _patiently(call: Callable[[], T], wait: Callable[[float], None]) -> T:
+    """What a call gives, once AWS lets it through."""
+    for pause in PATIENCE:
         try:
-            described = ports.invoker.call(worker, {"describe": True})
-        except InvokeFailed as failed:
-            raise CannotRegister(f"The app cannot be loaded in its worker.\n{readable(str(failed))}") from failed
+            return call()
         except ClientError as error:
-            if pause is None or error.response["Error"]["Code"] not in NOT_YET:
+            if error.response["Error"]["Code"] not in NOT_YET:
                 raise
-            logger.info("the worker cannot be asked yet (%s)", error)
+            logger.info("not possible yet (%s)", error)
             wait(pause)
-        else:
-            manifest: dict[str, Any] = described["manifest"]
-            return manifest
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    return call()
 
 
 def readable(failure: str) -> str:

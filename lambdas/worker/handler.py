@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.app import Stepwell
 from stepwell.engine.core import NoHooks, StepHooks
 from stepwell.engine.execution import Invocation, execute
-from stepwell.errors import InvalidOption
+from stepwell.errors import InvalidOption, KeyUnavailable
 from stepwell.ports import Ports
 from stepwell_lambdas.lazy import Handler, lazily, remaining
 
@@ -36,7 +36,8 @@ def make_handler(
 
     def handler(event: Any, context: Any) -> dict[str, Any]:
         if event.get("describe"):
-            return {"manifest": app.manifest()}
+            asked = {"callback_key": trouble(ports, app.id)} if event.get("examine") else {}
+            return {"manifest": app.manifest(), **asked}
         invocation = Invocation(context.aws_request_id, lambda: remaining(context))
         try:
             outcome = execute(
@@ -53,6 +54,15 @@ def make_handler(
         return {"run": event["run"], "outcome": outcome}
 
     return handler
+
+
+def trouble(ports: Ports, app: str) -> str | None:
+    """Why this worker can make no callbacks, None if it can: only it can tell, by its role and from its network."""
+    try:
+        ports.keyring.check(app)
+    except KeyUnavailable as error:
+        return error.message
+    return None
 
 
 def load_app(path: str) -> Stepwell:

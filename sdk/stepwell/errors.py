@@ -202,7 +202,8 @@ class MiddlewareFailed(StepwellError):
 
 
 class KeyUnavailable(MiddlewareFailed):
-    """The key a value is encrypted with is not among those given, or may not or cannot be used now."""
+    """The key a value is encrypted with is not among those given, or may not or cannot be used now; or that from which an
+    app's callback tokens are made."""
 
     code = "key-unavailable"
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from stepwell.clock import iso
 from stepwell.codec import JSON, dumps, loads
@@ -60,6 +60,14 @@ class Failure(BaseModel):
     function: str
     error: Error
     event: Cause
+    events: list[Cause] = Field(default_factory=list)
+    """All events of the run, in their order: those of a batch, otherwise the one."""
+
+    @model_validator(mode="after")
+    def _of_one(self) -> Failure:
+        if not self.events:
+            self.events = [self.event]
+        return self
 
 
 def name_of(event: Any) -> str:

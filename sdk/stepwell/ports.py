@@ -22,6 +22,7 @@ from stepwell.queue import Queue
 from stepwell.threads import SystemThreads, Threads
 
 if TYPE_CHECKING:
+    from stepwell.keyring import Keyring, KeyStore
     from stepwell.store import Store
 
 DAY = 86_400.0
@@ -49,6 +50,8 @@ class Config:
     """Seconds."""
     max_payload: int = MAX_PAYLOAD
     """Bytes."""
+    kms_key: str | None = None
+    """The customer's key, for whoever makes callback keys."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Config:
@@ -71,6 +74,7 @@ class Config:
             endpoint_url=env.get("AWS_ENDPOINT_URL") or None,
             retention=float(env.get("STEPWELL_RETENTION_DAYS", RETENTION / DAY)) * DAY,
             max_payload=int(env.get("STEPWELL_MAX_PAYLOAD", MAX_PAYLOAD)),
+            kms_key=env.get("STEPWELL_KMS_KEY") or None,
         )
 
 
@@ -89,11 +93,18 @@ class Ports:
     config: Config
     fresh: Callable[[str, float], bool]
     """Whether a run seen at that time (clock seconds) may still be trusted to be the caller's own."""
+    open_keyring: Callable[[], Keyring]
+    """Makes the keyring, likewise: only workers whose functions make callbacks need one, and the registrar."""
 
     @cached_property
     def store(self) -> Store:
         """All that is remembered."""
         return self.open_store()
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """The callback keys of apps."""
+        return self.open_keyring()
 
     def now(self) -> int:
         """Milliseconds since the epoch."""
@@ -109,6 +120,7 @@ class Ports:
         ids: Ids | None = None,
         threads: Threads | None = None,
         fresh: Callable[[str, float], bool] | None = None,
+        keys: KeyStore | None = None,
     ) -> Ports:
         """Wire the ports over a botocore session. Clients are made when first used: S3's alone takes 50 ms."""
         time = clock or SystemClock()
@@ -121,6 +133,12 @@ class Ports:
 
             return Store(Table(lambda: clients.dynamodb, config.table), payloads, retention=config.retention)
 
+        def open_keyring() -> Keyring:
+            from stepwell.keyring import Keyring, ParameterStore
+
+            kept = ParameterStore(lambda: clients.ssm, config.table, kms_key=config.kms_key) if keys is None else keys
+            return Keyring(kept)
+
         return cls(
             clock=time,
             ids=ids or SystemIds(),
@@ -131,6 +149,7 @@ class Ports:
             invoker=Invoker(lambda: clients.starting, lambda: clients.calling),
             config=config,
             fresh=fresh or (lambda _, seen: time.now() - seen < TRUSTED),
+            open_keyring=open_keyring,
         )
 
     @classmethod
@@ -172,6 +191,10 @@ class _Clients:
     @cached_property
     def s3(self) -> Any:
         return self._client("s3", read_timeout=60)
+
+    @cached_property
+    def ssm(self) -> Any:
+        return self._client("ssm")
 
     @cached_property
     def starting(self) -> Any:

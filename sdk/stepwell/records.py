@@ -127,7 +127,7 @@ class RunState:
     created: int
     """When its event was received, milliseconds."""
     seed: str
-    """128 random bits in hex; the source of ctx.random, ctx.uuid and callback tokens."""
+    """128 random bits in hex; the source of ctx.random and ctx.uuid."""
     event_id: str
     event_name: str
     event_digest: str
@@ -239,6 +239,8 @@ class StepState:
     """Milliseconds between heartbeats of a callback."""
     beat_by: int | None = None
     """When the next heartbeat is due."""
+    proof: str | None = None
+    """Of a callback: the SHA-256 of the secret in its token. Not in a fork's kept steps: that token was another run's."""
     child: str | None = None
     by: str | None = None
     """What resolved a wait from outside: an event key, a child run."""

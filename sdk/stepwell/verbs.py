@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar, overload
 
-from stepwell.callbacks import callback_token, callback_url
+from stepwell.callbacks import callback_url
 from stepwell.codec import JSON
 from stepwell.durations import Duration
 from stepwell.engine.async_driver import AsyncDriver
@@ -286,7 +286,7 @@ class AsyncSteps:
 
     async def _create_callback(self, id: str, timeout: Duration, heartbeat: Duration | None) -> Callback:
         operation = self._plan.callback(id, timeout, heartbeat)
-        self._plan.core.advance(operation)
+        self._driver.begin(operation)
         return callback_of(self._plan.core, operation, lambda: self._driver.ask(operation, "callback.wait()"))
 
     def wait_for_callback(
@@ -380,5 +380,4 @@ def _with_options(submit: Callable[[Callback], Any], callback: Callback) -> Call
 
 def callback_of(core: Core, operation: CallbackWait, wait: Callable[[], Any]) -> Callback:
     """The callback of an operation, with its token and URL."""
-    token = callback_token(core.run, operation.key)
-    return Callback(token, callback_url(core.ports.config.api_url, token), wait)
+    return Callback(operation.token, callback_url(core.ports.config.api_url, operation.token), wait)

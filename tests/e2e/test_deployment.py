@@ -122,13 +122,32 @@ def test_events_come_in_by_key_and_not_without(probe: Cloud) -> None:
     assert len(probe.ended("large-by-http", "greet").result) > 300_000
 
 
-def test_the_answer_to_a_callback_comes_in_by_its_url(probe: Cloud) -> None:
-    letter = probe.work / "letter"
-    event = probe.client.send("probe/ask", {"letter": str(letter)})
+def asked(cloud: Cloud, name: str) -> tuple[str, str]:
+    """A run that waits for an answer: its event, and the path at the door where the answer goes."""
+    letter = cloud.work / name
+    event = cloud.client.send("probe/ask", {"letter": str(letter)})
     url = eventually(lambda: letter.exists() and letter.read_text(), "the callback is handed out")
-    base = probe.outputs["stepwell"]["ApiUrl"]
+    base = cloud.outputs["stepwell"]["ApiUrl"]
     assert url.startswith(f"{base}c/")
-    path = "/" + url.removeprefix(base)
+    return event, "/" + url.removeprefix(base)
+
+
+def callback_keys(cloud: Cloud) -> dict[str, str]:
+    """The callback keys in Parameter Store, by app."""
+    ssm, path = cloud.session.client("ssm"), f"/stepwell/{cloud.outputs['stepwell']['TableName']}/"
+    found = ssm.get_parameters_by_path(Path=path, Recursive=True, WithDecryption=True)["Parameters"]
+    assert {each["Type"] for each in found} <= {"SecureString"}
+    return {each["Name"].removeprefix(path).removesuffix("/callback-key"): each["Value"] for each in found}
+
+
+def test_each_app_has_a_callback_key_of_its_own(probe: Cloud) -> None:
+    keys = callback_keys(probe)
+    assert set(keys) == {"shop", "pricing", "debate", "probe"}
+    assert len(set(keys.values())) == 4
+
+
+def test_the_answer_to_a_callback_comes_in_by_its_url(probe: Cloud) -> None:
+    event, path = asked(probe, "letter")
     answer = {"approved": True, "text": "x" * 100_000}  # too large for an item
     assert knock(probe, path, answer) == (200, {"status": "completed"})
     assert probe.ended(event, "ask").result == answer
@@ -187,6 +206,8 @@ def test_the_doctor_finds_nothing_but_what_the_emulator_leaves_out(probe: Cloud)
     assert found == {"table", "sweeps"}, told
     registered = [each for each in told["findings"] if each["check"] == "registration"]
     assert [each["level"] for each in registered] == ["ok"] * 4  # three examples, and the probe in its own stack
+    keys = [each for each in told["findings"] if each["check"] == "callback keys"]
+    assert [each["level"] for each in keys] == ["ok"] * 4  # each worker has read its own, by its role
 
 
 def test_a_message_nobody_can_handle_lies_in_the_dead_letters_with_its_reason(probe: Cloud) -> None:
@@ -217,9 +238,13 @@ def test_new_code_does_not_disturb_a_run_that_is_under_way(probe: Cloud) -> None
         return bool(runs) and runs[0].status is RunStatus.SUSPENDED
 
     eventually(waiting, "the run waits")
+    keys, (question, path) = callback_keys(probe), asked(probe, "letter before the upgrade")
     deploy_probe(probe, changed_probe(probe, "two", 'VERSION = "one"', 'VERSION = "two"'), "--exclusively")
     probe.client.send("probe/go", {})
     assert probe.ended(event, "upgrade").result == ["one", "two"]
+    assert callback_keys(probe) == keys
+    assert knock(probe, path, {"still": "open"})[0] == 200
+    assert probe.ended(question, "ask").result == {"still": "open"}
 
 
 def test_code_that_cannot_be_imported_fails_the_deployment_with_its_traceback(probe: Cloud) -> None:
@@ -247,6 +272,7 @@ def test_an_app_that_is_destroyed_is_forgotten_and_its_runs_stay(probe: Cloud) -
     eventually(lambda: [e for e in probe.client.events() if e.id == unheard], "the event is recorded")
     assert probe.client.runs_of_event(unheard) == []
     assert probe.client.run(run.id).result == "hello, last"
+    assert "probe" in callback_keys(probe)  # it may come back, and find its runs waiting
 
 
 def test_destroying_the_platform_leaves_only_what_is_retained(probe: Cloud) -> None:
@@ -266,3 +292,4 @@ def test_destroying_the_platform_leaves_only_what_is_retained(probe: Cloud) -> N
     assert outputs["BucketName"] in [bucket["Name"] for bucket in session.client("s3").list_buckets()["Buckets"]]
     kept = set(session.client("sqs").list_queues()["QueueUrls"])
     assert kept == {outputs["QueueUrl"], outputs["DeadLetterQueueUrl"]}
+    assert set(callback_keys(probe)) == {"shop", "pricing", "debate", "probe"}

@@ -49,6 +49,7 @@ HUGE = text(600_000)
 """Too large for a message, by what the library allows itself."""
 
 TABLE, INDEX, QUEUE, DEAD_LETTERS, BUCKET, FUNCTION = "table", "index", "queue", "dead letters", "bucket", "function"
+PARAMETER = "parameter"
 
 
 # ---- the apps --------------------------------------------------------------------------------------------------------
@@ -172,6 +173,7 @@ def count(ctx: Context[dict]) -> int:
 def score(ctx: Context[dict]) -> dict[str, object]:
     ctx.step.sleep("think", "5m")
     ctx.step.send_event("scored", "crm/scored", {"text": HUGE})
+    ctx.step.create_callback("second-opinion", timeout="1d")
     return {"score": 7, "text": LARGE}
 
 
@@ -198,7 +200,8 @@ class Call:
     action: str
     resource: str
     key: str
-    """The partition key of an item, the key of an object; empty for a queue. Of an invocation, the function's name."""
+    """The partition key of an item, the key of an object; empty for a queue. Of an invocation, the function's name; of a
+    parameter its name, with TABLE for the table's."""
 
 
 def play() -> list[Call]:
@@ -206,6 +209,9 @@ def play() -> list[Call]:
     TOKENS.clear()
     outage = Fault(FaultKind.REFUSED, operation="dynamodb.BatchGetItem", label="orchestrator")
     with LocalStepwell(shop, crm, bulky, plan=FaultPlan([outage])) as local:
+        local._keys = None  # in Parameter Store, as deployed
+        for function in local.world.lambdas.functions:
+            function.idle.clear()
         _register(local)
         order = local.send(Order(id="o-1"), id="chosen-by-the-sender")
         doomed = local.send(Order(id="o-2"))
@@ -242,7 +248,7 @@ def _register(local: LocalStepwell) -> None:
     lambdas = local.world.lambdas
     build = lambda: make_handler(local._ports(), answer=lambda url, body: ANSWERS.append(json.loads(body)))  # noqa: E731
     registrar = lambdas.add("stepwell-registrar", "registrar", build)
-    for app, classes in [("shop", ["default", "large"]), ("bulky", ["default"])]:
+    for app, classes in [("shop", ["default", "large"]), ("crm", ["default"]), ("bulky", ["default"])]:
         workers = {name: lambdas.get(f"stepwell-{app}-{name}").arn for name in classes}  # type: ignore[union-attr]
         for kind in ("Create", "Delete", "Create"):
             event = {
@@ -272,7 +278,8 @@ def _translated(local: LocalStepwell) -> Iterator[Call]:
             role = call.invocation.function.split("-")[1]
         for action, resource, key in _named(call.service, call.operation, call.params):
             queues = {made.queue_url: QUEUE, made.dlq_url: DEAD_LETTERS}
-            yield Call(role, action, queues.get(resource, resource), key)
+            named = key.replace(made.table, TABLE) if resource == PARAMETER else key
+            yield Call(role, action, queues.get(resource, resource), named)
 
 
 def _named(service: str, operation: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -287,6 +294,8 @@ def _named(service: str, operation: str, params: Mapping[str, Any]) -> Iterator[
         yield "s3:PutObject", BUCKET, params["Key"]
     elif service == "s3":
         yield f"s3:{operation}", BUCKET, params["Key"]
+    elif service == "ssm":
+        yield f"ssm:{operation}", PARAMETER, params["Name"]
     elif service == "lambda":
         assert operation == "Invoke"
         yield "lambda:InvokeFunction", FUNCTION, params["FunctionName"].rpartition(":")[2]

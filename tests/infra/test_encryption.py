@@ -42,15 +42,23 @@ def test_everything_at_rest_is_under_the_key(encrypted: dict[str, Template]) -> 
             assert is_the_key(group["KmsKeyId"])
 
 
+def test_new_callback_keys_are_under_it_and_otherwise_under_the_accounts_own(
+    encrypted: dict[str, Template], platform: Template
+) -> None:
+    under = encrypted["Platform"].only("AWS::Lambda::Function", "StepwellRegistrar")["Environment"]["Variables"]
+    assert is_the_key(under["STEPWELL_KMS_KEY"])
+    assert "STEPWELL_KMS_KEY" not in str(platform.body)
+
+
 @pytest.mark.parametrize(
     ("stack", "role", "services"),
     [
         ("Platform", "StepwellConsumerRole", {"sqs"}),
         ("Platform", "StepwellOrchestratorRole", {"dynamodb", "s3", "sqs"}),
         ("Platform", "StepwellSweeperRole", {"dynamodb", "sqs"}),
-        ("Platform", "StepwellRegistrarRole", {"dynamodb", "s3"}),
-        ("Platform", "ShopRole", {"dynamodb", "s3", "sqs"}),
-        ("Other", "CrmRole", {"dynamodb", "s3", "sqs"}),
+        ("Platform", "StepwellRegistrarRole", {"dynamodb", "ssm"}),
+        ("Platform", "ShopRole", {"dynamodb", "s3", "sqs", "ssm"}),
+        ("Other", "CrmRole", {"dynamodb", "s3", "sqs", "ssm"}),
     ],
 )
 def test_roles_use_the_key_only_through_the_services_they_use(

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from stepwell.callbacks import callback_key_name
+
 from . import flows
 from .conftest import Template
 from .flows import Call
@@ -55,6 +57,8 @@ def arn(deployment: dict[str, Template], role: str, resource: str, key: str = ""
         flows.DEAD_LETTERS: platform.id("AWS::SQS::Queue", "StepwellDeadLetters"),
         flows.FUNCTION: platform.id("AWS::Lambda::Function", "StepwellOrchestrator"),
     }
+    if resource == flows.PARAMETER:
+        return parameter(deployment, role, key)
     logical = ids[resource]
     if ROLES[role][0] == "Platform":
         spelled = f"{logical}.Arn"
@@ -63,6 +67,15 @@ def arn(deployment: dict[str, Template], role: str, resource: str, key: str = ""
         (spelled,) = set(export.findall(str(deployment["Other"].body)))
     suffix = {flows.INDEX: "/index/due", flows.BUCKET: f"/{key}"}
     return spelled + suffix.get(resource, "")
+
+
+def parameter(deployment: dict[str, Template], role: str, name: str) -> str:
+    """The ARN of a parameter in whose name stands the table's, as the template of the role's stack spells it."""
+    table = deployment["Platform"].id("AWS::DynamoDB::Table")
+    if ROLES[role][0] != "Platform":
+        export = re.compile(rf"Platform:ExportsOutputRef{table}[0-9A-F]+")
+        (table,) = set(export.findall(str(deployment["Other"].body)))
+    return f"arn:AWS::Partition:ssm:AWS::Region:AWS::AccountId:parameter{name.replace(flows.TABLE, table)}"
 
 
 def partition(call: Call) -> list[str]:
@@ -200,6 +213,35 @@ class TestFences:
     def test_only_the_consumer_takes_messages(self, deployment: dict[str, Template]) -> None:
         takers = {role for role in ROLES if any("sqs:ReceiveMessage" in s.actions for s in grants(deployment, role))}
         assert takers == {"consumer"}
+
+    def test_callback_keys_are_read_by_their_own_workers_and_made_once_by_the_registrar(
+        self, deployment: dict[str, Template], calls: list[Call]
+    ) -> None:
+        names = {app: callback_key_name(flows.TABLE, app) for app in ("shop", "crm")}
+        assert set(names.values()) <= {call.key for call in calls if call.resource == flows.PARAMETER}
+        readers = {
+            (role, app)
+            for role in ROLES
+            for app, name in names.items()
+            if allowed(grants(deployment, role), "ssm:GetParameter", parameter(deployment, role, name))
+        }
+        assert readers == {("shop", "shop"), ("crm", "crm")}
+        (makes,) = [s for role in ROLES for s in grants(deployment, role) if "ssm:PutParameter" in s.actions]
+        assert makes in grants(deployment, "registrar")
+        assert makes.actions == ("ssm:PutParameter",)
+        assert makes.conditions == {"StringNotEquals": {"ssm:Overwrite": "true"}}
+
+    def test_what_is_registered_of_an_app_does_not_lie_where_age_deletes_it(
+        self, deployment: dict[str, Template], calls: list[Call]
+    ) -> None:
+        """The bucket deletes objects by their age; an app may live for years between two deployments."""
+        rule = deployment["Platform"].only("AWS::S3::Bucket")["LifecycleConfiguration"]["Rules"][0]
+        assert "Prefix" not in rule
+        assert rule["ExpirationInDays"]
+        registered = [call for call in calls if call.role == "registrar"]
+        assert any(call.key == "APP" for call in registered)
+        assert not any(call.resource == flows.BUCKET for call in registered)
+        assert not any("s3:" in action for s in grants(deployment, "registrar") for action in s.actions)
 
     def test_whoever_may_send_cannot_read(self, deployment: dict[str, Template]) -> None:
         import aws_cdk as cdk

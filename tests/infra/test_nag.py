@@ -11,7 +11,9 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sqs as sqs
 from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 
-from .conftest import QUICK, app_on, platform_with, two_apps
+from stepwell_cdk import Stepwell
+
+from .conftest import QUICK, app_on, inline, platform_with, two_apps
 
 
 def findings(build: Callable[[cdk.App], None], *, context: Mapping[str, object] | None = None) -> set[tuple[str, str]]:
@@ -33,7 +35,12 @@ def with_every_option(app: cdk.App) -> None:
     two_apps(app, encryption_key=key, tracing=True, reserve_concurrency=True)
 
 
-@pytest.mark.parametrize("build", [two_apps, with_every_option])
+def in_a_known_account(app: cdk.App) -> None:
+    stack = cdk.Stack(app, "Platform", env=cdk.Environment(account="123456789012", region="eu-central-1"))
+    app_on(stack, Stepwell(stack, "Stepwell", code=inline()), "shop")
+
+
+@pytest.mark.parametrize("build", [two_apps, with_every_option, in_a_known_account])
 def test_nothing_is_found_that_is_not_explained(build: Callable[[cdk.App], None]) -> None:
     assert findings(build) == set()
 

@@ -286,6 +286,7 @@ class TestPacking:
         (wheelhouse / "botocore-1.43.106-py3-none-any.whl").unlink()
         with zipfile.ZipFile(wheelhouse / "botocore-1.43.106-py3-none-any.whl", "w") as made:
             made.writestr("botocore/data/sqs/service.json", "{}")
+            made.writestr("botocore/data/ssm/service.json", "{}")
             made.writestr("botocore/data/ec2/service.json", "{}")
             made.writestr(
                 "botocore-1.43.106.dist-info/METADATA", "Metadata-Version: 2.1\nName: botocore\nVersion: 1.43.106\n"
@@ -300,7 +301,8 @@ class TestPacking:
         assert (out / "stepwell" / "ports.py").is_file()
         assert (out / "stepwell_lambdas" / "worker" / "handler.py").is_file()
         assert not (out / "bin").exists()
-        assert [it.name for it in (out / "botocore" / "data").iterdir()] == ["sqs"]
+        # What the engine calls stays, callback keys included, whatever the code itself calls.
+        assert {it.name for it in (out / "botocore" / "data").iterdir()} == {"sqs", "ssm"}
         assert list(out.glob("shop/__pycache__/app.*.pyc"))  # compiled ahead: Lambda cannot keep what it compiles
         script = "import shop.app; print(shop.app.ANSWER, shop.app.__cached__)"
         done = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(out)!r}); {script}"],

@@ -13,9 +13,12 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
+from stepwell.ids import SystemIds
 from stepwell.invoker import InvokeFailed
+from stepwell.keyring import Keyring, KeyStore
 from stepwell.ports import Config, Ports
 from stepwell.store.table import TABLE_SPEC
+from stepwell_lambdas.registrar import handler
 from stepwell_lambdas.registrar.handler import MAX_REASON, PATIENCE, make_handler, readable, shorten
 
 WORKERS = {"default": "arn:aws:lambda:us-east-1:123456789012:function:shop"}
@@ -48,10 +51,11 @@ class World:
         self._ports = replace(ports, invoker=workers)  # type: ignore[arg-type]
         self._answers: list[tuple[str, dict[str, Any]]] = []
 
-    def send(self, kind: str, **event: Any) -> dict[str, Any]:
+    def send(self, kind: str, *, store: KeyStore | None = None, **event: Any) -> dict[str, Any]:
         """A request of CloudFormation, and the one answer that it gets."""
         keep = lambda url, body: self._answers.append((url, json.loads(body)))  # noqa: E731
-        handler = make_handler(self._ports, answer=keep, wait=self.waited.append)
+        ports = self._ports if store is None else replace(self._ports, open_keyring=lambda: Keyring(store))
+        handler = make_handler(ports, answer=keep, wait=self.waited.append)
         properties = {"ServiceToken": "arn", "AppId": "shop", "Workers": WORKERS, **event.pop("properties", {})}
         request = {
             "RequestType": kind,
@@ -72,6 +76,12 @@ class World:
             "ShopRegistration",
         }
         return answer
+
+    def keys(self) -> dict[str, str]:
+        """The callback keys that were made, by the names of their parameters."""
+        ssm = boto3.client("ssm")
+        names = [each["Name"] for each in ssm.describe_parameters()["Parameters"]]
+        return {name: ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"] for name in names}
 
     def registered(self) -> Mapping[str, Any]:
         """The workers of each registered app, as the orchestrator would read them."""
@@ -236,6 +246,66 @@ class TestDelete:
         answer = world.send("Delete", PhysicalResourceId=made["PhysicalResourceId"])
         assert answer["Status"] == "FAILED"
         assert "ResourceNotFoundException" in answer["Reason"]
+
+
+class TestCallbackKey:
+    def test_an_app_has_one_before_it_is_registered(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(handler, "register", lambda *_: (_ for _ in ()).throw(RuntimeError("no table")))
+        assert world.send("Create")["Status"] == "FAILED"
+        assert set(world.keys()) == {"/stepwell/stepwell/shop/callback-key"}
+
+    def test_it_stays_whatever_becomes_of_the_app(self, world: World) -> None:
+        made = world.send("Create")
+        keys = world.keys()
+        for kind in ("Update", "Delete", "Create"):
+            assert world.send(kind, PhysicalResourceId=made["PhysicalResourceId"])["Status"] == "SUCCESS"
+        assert world.keys() == keys
+
+    def test_two_apps_have_two(self, world: World) -> None:
+        world.send("Create")
+        world.workers.behaviour = lambda: {"manifest": manifest("store")}
+        world.send("Create", properties={"AppId": "store"})
+        assert len(set(world.keys().values())) == 2
+
+    def test_it_is_under_the_customers_key_if_there_is_one(self, world: World) -> None:
+        assert world.send("Create")["Status"] == "SUCCESS"
+        config = Config(table="other", queue_url="queue", region="us-east-1", kms_key="alias/mine")
+        Ports.build(botocore.session.get_session(), config).keyring.ensure("shop", SystemIds())
+        (under,) = [
+            each["KeyId"] for each in boto3.client("ssm").describe_parameters()["Parameters"] if "other" in each["Name"]
+        ]
+        assert under == "alias/mine"
+
+    def test_leave_that_is_not_yet_known_everywhere_is_waited_for(self, world: World) -> None:
+        store = Refusing(2, "AccessDeniedException")
+        assert world.send("Create", store=store)["Status"] == "SUCCESS"
+        assert world.waited == list(PATIENCE[:2])
+        assert store.kept == {"shop"}
+
+    def test_without_it_the_deployment_fails_and_says_why(self, world: World) -> None:
+        answer = world.send("Create", store=Refusing(99, "AccessDeniedException"))
+        assert answer["Status"] == "FAILED"
+        assert "AccessDeniedException" in answer["Reason"]
+        assert "PutParameter" in answer["Reason"]
+        assert world.registered() == {}
+
+
+class Refusing:
+    """Parameter Store, refusing so many times."""
+
+    def __init__(self, times: int, code: str) -> None:
+        self.left, self.code = times, code
+        self.kept: set[str] = set()
+
+    def read(self, app: str) -> str:
+        raise AssertionError("the registrar may not read keys")
+
+    def create(self, app: str, text: str) -> bool:
+        if self.left:
+            self.left -= 1
+            raise ClientError({"Error": {"Code": self.code, "Message": "not yet"}}, "PutParameter")
+        self.kept.add(app)
+        return True
 
 
 class TestReason:

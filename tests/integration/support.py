@@ -103,6 +103,12 @@ def writes_to(local: LocalStepwell, run: Run, prefix: str) -> int:
     )
 
 
+def cold_start(local: LocalStepwell) -> None:
+    """Let every Lambda begin anew at its next invocation, knowing nothing."""
+    for function in local.world.lambdas.functions:
+        function.idle.clear()
+
+
 def redeploy(local: LocalStepwell, app: Stepwell, kind: str = "Update") -> None:
     """Register the app anew as it is now, as CloudFormation does, or with the kind "Delete" remove it."""
     answers: list[dict[str, Any]] = []

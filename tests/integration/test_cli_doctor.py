@@ -14,9 +14,12 @@ from botocore.exceptions import ClientError
 from typer.testing import CliRunner
 
 from stepwell import Context, Stepwell
+from stepwell.callbacks import callback_key_name
 from stepwell.cli.doctor import command
 from stepwell.cli.root import cli
 from stepwell.testing import LocalStepwell
+
+from .support import cold_start, redeploy
 
 app = Stepwell("shop")
 
@@ -71,7 +74,7 @@ class Stack:
             "lambda.get_function_configuration": self.configuration,
             "lambda.get_function_concurrency": {},
             "lambda.list_event_source_mappings": {"EventSourceMappings": [self.mapping()]},
-            "lambda.invoke": lambda **_: {"Payload": io.BytesIO(json.dumps({"manifest": self.manifest}).encode())},
+            "lambda.invoke": self.invoke,
             "events.list_rule_names_by_target": {"RuleNames": ["every-minute"]},
             "events.describe_rule": {"Name": "every-minute", "State": "ENABLED"},
             "cloudwatch.get_metric_statistics": self.metrics(Invocations=10),
@@ -100,6 +103,12 @@ class Stack:
         }
         outputs = [{"OutputKey": key, "OutputValue": value} for key, value in names.items() if key not in without]
         return {"StackStatus": "UPDATE_COMPLETE", "Outputs": outputs}
+
+    def invoke(self, *, Payload: bytes, **_: Any) -> Any:  # noqa: N803
+        """The worker's real handler, but for what the test says of its manifest."""
+        lambdas = self.local.world.lambdas
+        told = json.loads(lambdas.invoke(lambdas.labelled("worker"), Payload.decode()).payload)
+        return {"Payload": io.BytesIO(json.dumps({**told, "manifest": self.manifest}).encode())}
 
     def configuration(self, *, FunctionName: str) -> Any:  # noqa: N803
         return {
@@ -347,6 +356,18 @@ def test_what_may_be_meant_is_a_warning(stack: Stack, answers: Answers, check: s
         stack.answers |= answers
 
     assert said in findings("warning", status=0)[check]
+
+
+def test_a_callback_key_that_its_worker_cannot_read_is_a_warning(stack: Stack) -> None:
+    assert "The worker of shop can read its callback key." in doctor("--all")
+    stack.local._keys = None  # in Parameter Store, where nobody has put one
+    cold_start(stack.local)
+    said = findings("warning", status=0)["callback keys"]
+    assert callback_key_name(stack.table, "shop") in said
+    assert "ParameterNotFound" in said
+    redeploy(stack.local, app)
+    cold_start(stack.local)
+    assert "callback keys" not in findings("warning", "problem", "unknown", status=0)
 
 
 def test_an_index_that_is_being_made_is_a_warning(stack: Stack) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from stepwell import Context, EventModel, Failure, RunStatus, Stepwell
-from stepwell.testing import LocalStepwell
+from stepwell import Batch, Context, EventModel, Failure, RunStatus, Stepwell
+from stepwell.middleware.encryption import Encryption
+from stepwell.testing import Fault, FaultKind, FaultPlan, LocalStepwell
 
+from .sealing import LONG, readable, secret
 from .support import Deploy, run_of
 
 
@@ -49,6 +51,7 @@ def test_the_handler_gets_the_event_that_started_the_run_however_large(
     assert (failure.run_id, failure.function) == (run_of(local, event_id).id, "fn")
     assert (failure.error.type, failure.error.message) == ("ValueError", "no luck")
     assert "no luck" in str(failure.error.traceback)
+    assert failure.events == [failure.event]
 
 
 def test_the_error_of_a_step_says_which(app: Stepwell, deploy: Deploy, failures: list[Failure]) -> None:
@@ -94,3 +97,122 @@ def test_so_is_one_that_no_code_could_be_found_for(app: Stepwell, deploy: Deploy
     end_of(local, local.send("go"), "30h")
     assert failures[0].error.type == "Undeliverable"
     assert failures[0].event.name == "go"
+
+
+def collecting(app: Stepwell, failures: list[Failure], *, fails: bool = True, rest: str | None = None) -> None:
+    """A function that fails with a whole batch, and a handler that notes what it is told."""
+
+    def handle(ctx: Context[Failure]) -> None:
+        assert len(ctx.events) == 1
+        if rest is not None:
+            ctx.step.sleep("rest", rest)
+        failures.append(ctx.event.data)
+
+    @app.function(on=Order, id="fn", retries=0, batch=Batch(3, "1m"), on_failure=handle)
+    def fn(ctx: Context[Order]) -> None:
+        if rest is not None:
+            ctx.step.sleep("rest", rest)
+        raise ValueError(f"no luck with {[event.data.order_id for event in ctx.events]}")
+
+
+def sent(local: LocalStepwell, *texts: str) -> list[str]:
+    """Orders that were sent one after the other; their ids."""
+    events = []
+    for n, text in enumerate(texts):
+        events.append(local.send(Order(order_id=f"o-{n}", text=text), tenant=f"t-{n}"))
+        local.run_until_idle()
+    return events
+
+
+@pytest.mark.parametrize("size", [10, 40_000, 400_000])
+def test_the_handler_of_a_batch_gets_all_of_its_events_in_their_order(
+    app: Stepwell, deploy: Deploy, failures: list[Failure], size: int
+) -> None:
+    collecting(app, failures)
+    local = deploy(app)
+    texts = ["".join(chr(65 + (n * n + k) % 57) for n in range(size)) for k in range(3)]
+    events = sent(local, *texts)
+    end_of(local, events[0])
+    (failure,) = failures
+    assert [event.id for event in failure.events] == events
+    assert [event.data["text"] for event in failure.events] == texts
+    assert [event.tenant for event in failure.events] == ["t-0", "t-1", "t-2"]
+    assert failure.event == failure.events[0]
+    assert failure.events[2].ts > failure.events[0].ts or failure.events[2].id > failure.events[0].id
+    assert "o-0', 'o-1', 'o-2" in failure.error.message
+
+
+def test_one_that_got_no_further_than_its_first_event_has_that_one(
+    app: Stepwell, deploy: Deploy, failures: list[Failure]
+) -> None:
+    collecting(app, failures)
+    local = deploy(app)
+    (event_id,) = sent(local, "alone")
+    end_of(local, event_id)
+    assert [event.id for event in failures[0].events] == [event_id]
+
+
+def test_they_are_there_at_every_call_of_the_handler_and_when_it_is_replayed_or_forked(
+    app: Stepwell, deploy: Deploy, failures: list[Failure]
+) -> None:
+    collecting(app, failures, rest="1h")
+    local = deploy(app)
+    events = sent(local, "a", "b", "c")
+    local.advance("1d")
+    (handler,) = local.client.runs(function="shop/fn.on-failure")
+    local.client.replay(handler.id)
+    local.client.fork(handler.id, "rest")
+    local.advance("1d")
+    assert [[event.id for event in failure.events] for failure in failures] == [events] * 3
+
+
+def test_those_of_an_encrypted_batch_are_decrypted_for_it_and_for_nobody_else(
+    deploy: Deploy, failures: list[Failure]
+) -> None:
+    app = Stepwell("shop", middleware=[Encryption(secret())])
+    collecting(app, failures)
+    local = deploy(app)
+    texts = ["sesame", LONG, "sesame again"]
+    events = sent(local, *texts)
+    end_of(local, events[0])
+    assert [event.data["text"] for event in failures[0].events] == texts
+    assert readable(local, "sesame") == []
+
+
+@pytest.mark.parametrize("kind", [FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER, FaultKind.UNKNOWN])
+@pytest.mark.parametrize("occurrence", range(3))
+def test_telling_it_may_be_cut_off_anywhere(
+    app: Stepwell, deploy: Deploy, failures: list[Failure], kind: FaultKind, occurrence: int
+) -> None:
+    def handing(ctx: Context[Failure]) -> None:
+        failures.append(ctx.event.data)
+
+    app.function(on=Order, id="fn", retries=0, batch=Batch(3, "1m"), on_failure=handing)(lambda ctx: 1 / 0)
+    fault = Fault(kind, operation="dynamodb.PutItem", label="orchestrator", occurrence=occurrence)
+    plan = FaultPlan([fault])
+    local = deploy(app, plan=plan)
+    events = sent(local, "a", "b", "c")
+    end_of(local, events[0])
+    ((_, call),) = plan.fired
+    assert call.params["Item"]["sk"]["S"] in ("MEMBER#0001", "MEMBER#0002", "RUN")
+    assert [[event.id for event in failure.events] for failure in failures] == [events]
+
+
+def test_the_events_of_a_batch_last_as_long_as_its_run(app: Stepwell, deploy: Deploy, failures: list[Failure]) -> None:
+    """By default they would expire after two months."""
+    collecting(app, failures, rest="300d")
+    local = deploy(app)
+    events = sent(local, "a", "b", "c")
+    for run in ("fn", "fn.on-failure"):
+        local.advance("1d")
+        (resting,) = local.client.runs(function=f"shop/{run}", status="suspended")
+        until = local.now().timestamp() + 299 * 86_400
+        lasting = [
+            image.plain()["ttl"] - until
+            for (pk, sk), image in local.world.table.items()
+            if pk == f"RUN#{resting.id}" and sk.startswith("MEMBER#")
+        ]
+        assert len(lasting) == 2
+        assert min(lasting) > 30 * 86_400
+        local.advance("300d")
+    assert [event.id for event in failures[0].events] == events

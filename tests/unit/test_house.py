@@ -48,6 +48,7 @@ FLOORS: dict[str, float] = {
     "queue": 2,
     "payloads": 2,
     "invoker": 2,
+    "keyring": 2,
     "ports": 2,
     "middleware": 2,
     # 3: decisions, pure
@@ -426,6 +427,24 @@ print(before, "cronsim" in sys.modules)
         run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
         assert (run.stdout, run.stderr) == ("False True\n", "")
+
+    def test_an_app_without_callbacks_pays_neither_for_their_keys_nor_for_a_client_to_read_them(self) -> None:
+        program = """
+import os, sys
+import stepwell_lambdas.worker.handler
+from stepwell.ports import Ports
+os.environ |= {"STEPWELL_TABLE": "table", "STEPWELL_QUEUE_URL": "queue", "AWS_REGION": "us-east-1"}
+ports = Ports.from_env()
+ports.store, ports.queue, ports.payloads, ports.invoker
+before = "stepwell.keyring" in sys.modules
+ports.keyring
+from botocore.client import BaseClient
+import gc
+print(before, "stepwell.keyring" in sys.modules, [each for each in gc.get_objects() if isinstance(each, BaseClient)])
+"""
+        run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+        assert (run.stdout, run.stderr) == ("False True []\n", "")
 
     def test_a_worker_loads_the_client_when_its_functions_first_use_one(self) -> None:
         program = """

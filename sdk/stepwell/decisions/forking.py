@@ -56,9 +56,8 @@ def submit_of(callback: StepState) -> str:
 
 def as_kept(step: StepState, **changes: Any) -> StepState:
     """A checkpoint as it stands in a fork: written by nobody there, and good whatever the arguments are now."""
-    return replace(
-        step, **{"epoch": 0, "shape": "", "saw": {}, "retry_at": None, "beat": None, "beat_by": None, **changes}
-    )
+    gone = dict.fromkeys(("retry_at", "beat", "beat_by", "proof"))
+    return replace(step, **{"epoch": 0, "shape": "", "saw": {}, **gone, **changes})
 
 
 def resolved(step: StepState, places: Mapping[str, int], now: int) -> bool:

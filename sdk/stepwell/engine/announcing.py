@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stepwell.clock import iso
 from stepwell.codec import JSON, dumps, loads
 from stepwell.decisions.listening import RUN_EVENTS, listened
-from stepwell.engine.inputs import own_event
+from stepwell.engine.inputs import event_json, own_event
 from stepwell.errors import ErrorInfo
 from stepwell.events import Envelope
 from stepwell.ids import derived_ulid, event_id_of
@@ -68,11 +67,6 @@ def cause(ports: Ports, run: RunState) -> Envelope:
         return own_event(ports, run)
     except LookupError:
         return Envelope(run.event_id, run.event_name, {}, run.created)
-
-
-def event_json(event: Envelope) -> dict[str, JSON]:
-    """The event that started a run, as those get it who are told of the run's end."""
-    return {**event.as_json(), "ts": iso(event.ts)}
 
 
 def error_json(error: ErrorInfo) -> dict[str, JSON]:

@@ -1,4 +1,4 @@
-"""Callbacks, answered from outside: by a client, or over HTTP.
+"""Callbacks, answered from outside: by a client, or over HTTP. A token is held against the proof in the step's record.
 
 First the step (one conditional write; the first answer wins), then the run is woken. Whoever was cut off in between
 gives the same answer again, finds it standing, and wakes the run once more.
@@ -31,52 +31,57 @@ def complete(ports: Ports, token: str, text: str, values: Values = PLAIN) -> Non
     Raises UnknownCallback for a token that belongs to no callback, CallbackOver for one that is over: answered
     otherwise, out of time, or its run has ended.
     """
-    run, key = _opened(ports, token)
-    sealed = values.encode(text, Place("step", run.id, key))
-    stored = pack_result(ports, run.id, key, sealed, ports.ids.token_bytes(8).hex())
+    run, step = _opened(ports, token)
+    sealed = values.encode(text, Place("step", run.id, step.key))
+    stored = pack_result(ports, run.id, step.key, sealed, ports.ids.token_bytes(8).hex())
     answer = _Answer(values, "answer", text, _by(ports, values, "answer", text))
-    _answer(ports, run, key, answer, status=StepStatus.COMPLETED.value, result=stored)
+    _answer(ports, run, step.key, answer, status=StepStatus.COMPLETED.value, result=stored)
 
 
 def fail(ports: Ports, token: str, message: str, values: Values = PLAIN) -> None:
     """Report that what the callback waits for has failed. Raises as `complete` does."""
-    run, key = _opened(ports, token)
+    run, step = _opened(ports, token)
     error = ErrorInfo("CallbackFailed", message[:1000])
-    sealed = values.close_error(error, Place("error", run.id, key))
+    sealed = values.close_error(error, Place("error", run.id, step.key))
     answer = _Answer(values, "failure", error.message, _by(ports, values, "failure", message))
-    _answer(ports, run, key, answer, status=StepStatus.FAILED.value, error=dumps(sealed.as_json()))
+    _answer(ports, run, step.key, answer, status=StepStatus.FAILED.value, error=dumps(sealed.as_json()))
 
 
 def heartbeat(ports: Ports, token: str) -> None:
     """Say that somebody is still working on it. Raises as `complete` does, also for a callback without a heartbeat."""
-    run, key = _opened(ports, token)
+    run, step = _opened(ports, token)
     now = ports.now()
-    step = ports.store.runs.step(run.id, key)
-    if not run.is_live or (step is not None and not step.status.is_open):
-        raise CallbackOver(f"The callback {key!r} is over.")
-    if step is None or step.beat is None:
-        raise UnknownCallback(f"The callback {key!r} has no heartbeat; declare one with heartbeat=.")
+    if not run.is_live or not step.status.is_open:
+        raise CallbackOver(f"The callback {step.key!r} is over.")
+    if step.beat is None:
+        raise UnknownCallback(f"The callback {step.key!r} has no heartbeat; declare one with heartbeat=.")
     try:
-        ports.store.runs.answer(run.id, key, now=now, beat_by=now + step.beat)
+        ports.store.runs.answer(run.id, step.key, now=now, beat_by=now + step.beat)
     except Lost:
-        raise CallbackOver(f"The callback {key!r} is over.") from None
+        raise CallbackOver(f"The callback {step.key!r} is over.") from None
 
 
 def check(ports: Ports, token: str) -> bool:
     """Whether the callback still waits for an answer. Raises UnknownCallback for a token that belongs to none."""
-    run, key = _opened(ports, token)
-    step = ports.store.runs.step(run.id, key)
-    if not run.is_live or step is None or step.status is not StepStatus.WAITING:
+    run, step = _opened(ports, token)
+    if not run.is_live or step.status is not StepStatus.WAITING:
         return False
     return ports.now() < min(step.until or 0, step.beat_by or step.until or 0)
 
 
-def _opened(ports: Ports, token: str) -> tuple[RunState, str]:
+def _opened(ports: Ports, token: str) -> tuple[RunState, StepState]:
+    """The callback of a token and its run. Raises UnknownCallback.
+
+    A token is handed out after its proof is recorded, so there is none without a record. What is not proven costs one
+    read and has no other effect.
+    """
     run_id, key = parse_token(token)
-    run = ports.store.runs.read(run_id)
-    if run is None or not proves(token, run, key):
+    step = ports.store.runs.step(run_id, key)
+    proven = step is not None and step.proof is not None and proves(token, step.proof)
+    run = ports.store.runs.read(run_id) if proven else None
+    if step is None or run is None:
         raise UnknownCallback("The token belongs to no callback, or its run has expired.")
-    return run, key
+    return run, step
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +124,13 @@ def _answer(ports: Ports, run: RunState, key: str, answer: _Answer, **fields: An
     try:
         ports.store.runs.answer(run.id, key, now=now, ended=now, by=answer.by, **fields)
     except Lost as lost:
-        stands = lost.item or {}
         standing = step_from(lost.item) if lost.item else None
         if not answer.stands(ports, run.id, standing):  # else it was given before: wake the run once more
-            over = "is not open yet" if lost.item is None else f"is over: {stands['status'].replace('_', ' ')}"
-            if stands.get("status") == StepStatus.WAITING.value:
+            if standing is None:
+                over = "is over: its run has expired"
+            elif standing.status is StepStatus.WAITING:
                 over = "is out of time"
+            else:
+                over = f"is over: {standing.status.value.replace('_', ' ')}"
             raise CallbackOver(f"The callback {key!r} {over}.") from None
     ports.queue.send(wake(run.id))

@@ -15,7 +15,8 @@ import contextvars
 import heapq
 import itertools
 import selectors
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from stepwell.engine.core import Core, Suspended, current, engine_calls
@@ -105,9 +106,14 @@ class AsyncDriver:
         """The same for what is more than one operation."""
         return self._unawaited.hold(awaitable, name, call)
 
+    def begin(self, operation: Operation) -> None:
+        """See how far an operation has come that nobody waits for yet."""
+        with self._as_one():
+            self.core.advance(operation)
+
     async def finish(self, operation: Operation) -> Any:
         """Bring an operation to its end; its value, or its error raised."""
-        try:
+        with self._as_one():
             self.core.advance(operation)
             rested = False
             while operation.outcome is None:
@@ -122,9 +128,15 @@ class AsyncDriver:
             if operation.recorded and not rested and not self.core.journal.is_next(operation.key):
                 await self._turn(operation)
             return self.core.seen(operation)
+
+    @contextmanager
+    def _as_one(self) -> Iterator[None]:
+        """What ends the invocation (superseded, a crash, a key that is not there) ends it in all tasks."""
+        try:
+            yield
         except (Exception, asyncio.CancelledError, Suspended):
             raise
-        except BaseException as error:  # superseded, or a crash: the whole invocation ends
+        except BaseException as error:
             self._break(error)
             raise asyncio.CancelledError from None
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from stepwell.callbacks import without_secrets
 from stepwell.codec import dumps
 from stepwell.decisions.retries import backoff_delay
 from stepwell.durations import seconds
@@ -62,7 +63,8 @@ class Unavailable(BaseException):
 
 
 class Withheld(BaseException):
-    """A middleware cannot read or write a value now, for want of a key, mostly. The run is let go and tried again later.
+    """A value cannot be read or written now, or a callback's token not made, for want of a key, mostly. The run is let go
+    and tried again later.
 
     Like Unavailable it is never an error of the function.
     """
@@ -70,7 +72,7 @@ class Withheld(BaseException):
 
 @contextmanager
 def withholding() -> Iterator[None]:
-    """Around the middleware's reading and writing of values, anywhere below the user's code."""
+    """Around whatever needs keys: the middleware's reading and writing of values, anywhere below the user's code."""
     try:
         yield
     except MiddlewareFailed as error:
@@ -338,12 +340,12 @@ class Core:
         return round(backoff_delay(backoff, failures, self.chance(key, failures)) * 1000)
 
     def describe(self, error: BaseException) -> ErrorInfo:
-        """What is kept of an exception."""
+        """What is kept of an exception: without the secrets of callback tokens in it, as in the URL of a failed request."""
         if isinstance(error, StepError):
             return error.info
-        text = "".join(traceback.format_exception(type(error), error, _users_part(error.__traceback__)))
-        trace = text if len(text) <= _TRACE else "..." + text[-_TRACE:]
-        return ErrorInfo(type(error).__name__, str(error)[:1000], trace)
+        trace = traceback.format_exception(type(error), error, _users_part(error.__traceback__))
+        message, text = without_secrets(str(error)), without_secrets("".join(trace))
+        return ErrorInfo(type(error).__name__, message[:1000], text if len(text) <= _TRACE else "..." + text[-_TRACE:])
 
     # ---- progress
 

@@ -22,7 +22,7 @@ from stepwell.engine.async_driver import AsyncDriver
 from stepwell.engine.cancelling import let_go
 from stepwell.engine.core import Core, Scope, StepHooks, Suspended, Unavailable, Withheld, current
 from stepwell.engine.ending import ended, followers
-from stepwell.engine.inputs import own_event
+from stepwell.engine.inputs import all_events, as_heard
 from stepwell.engine.journal import Journal, Superseded
 from stepwell.engine.keeping import outlast
 from stepwell.engine.overtime import came_too_late, remind
@@ -114,8 +114,7 @@ def execute(
         program = programs(run)
     except UnknownFunction as unknown:
         return _misfire(ports, run, unknown.message)
-    event = own_event(ports, run)
-    others = [ports.store.events.unpack(stored) for stored in ports.store.gates.members(run.id)] if run.batch else []
+    event, *others = all_events(ports, run)
     # A run that was never claimed before has only the checkpoints it was made with: a holder writes the first other one.
     new = epoch == 0 and run.fork is None
     steps: list[StepState] = [] if new else list(ports.store.runs.steps(run_id))
@@ -168,7 +167,7 @@ def _attempt(core: Core, program: Program) -> str | None:
     driver: Driver = AsyncDriver(core) if program.is_async else SyncDriver(core)
     token = current.set(Scope(core))
     try:
-        core.events = [core.values.receive(event) for event in core.events]
+        core.events = as_heard([core.values.receive(event) for event in core.events])
         core.event = core.events[0]
         with core.around_run() if core.values.chain.all else nullcontext():
             value = _call(core, driver, program)

@@ -9,12 +9,13 @@ import logging
 
 from stepwell.decisions.listening import RUN_EVENTS
 from stepwell.engine.accept import accept
-from stepwell.engine.announcing import cause, error_json, event_json, run_event
+from stepwell.engine.announcing import cause, error_json, run_event
 from stepwell.engine.cancelling import let_go
 from stepwell.engine.ending import CHILDREN, EVENT, ON_FAILURE, PARENT, cancel
+from stepwell.engine.inputs import event_json
 from stepwell.engine.keeping import expiry
 from stepwell.engine.resolve import resolve_child
-from stepwell.engine.starting import start_run
+from stepwell.engine.starting import start_run, with_members
 from stepwell.errors import DuplicateEvent, ErrorInfo
 from stepwell.events import Envelope
 from stepwell.ids import child_run_id, derived_ulid, event_id_of
@@ -70,7 +71,9 @@ def _start_failure_handler(ports: Ports, run: RunState) -> None:
     }
     event_id = event_id_of(derived_ulid(run.ended or 0, "failure", run.id))
     envelope = Envelope(event_id, RUN_EVENTS[RunStatus.FAILED], data, run.ended or ports.now(), trace=own.trace)
-    start_run(ports, run.app, handler, child_run_id(run.app, handler, run.id, "on_failure"), envelope)
+    handling = child_run_id(run.app, handler, run.id, "on_failure")
+    batch = run.batch and with_members(ports, run.id, handling)
+    start_run(ports, run.app, handler, handling, envelope, batch=batch)
 
 
 def abandon(ports: Ports, run_id: str) -> None:

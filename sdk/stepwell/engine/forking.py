@@ -83,7 +83,7 @@ def _with_result(ports: Ports, new: str, step: StepState) -> StepState:
 def branch_off(ports: Ports, asked: Mapping[str, JSON] | None) -> Fork | None:
     """What a fork has to know of the run it branches off from. Raises UnknownRun if that has expired meanwhile.
 
-    The orchestrator reads it: a run's seed, which proves its callback tokens, does not travel in messages.
+    The orchestrator reads it: a run's seed, from which its chance can be told, does not travel in messages.
     """
     if asked is None:
         return None

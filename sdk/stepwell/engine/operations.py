@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from stepwell.callbacks import without_secrets
 from stepwell.codec import dumps, loads
 from stepwell.decisions.retries import backoff_delay
 from stepwell.engine.core import Core
@@ -55,6 +56,10 @@ class Operation:
     """The result as it has just been stored: the first look at it need not read an object back from S3."""
 
     has_body = False
+
+    def __post_init__(self) -> None:
+        # They are stored, and shown: a token among them would open its callback for whoever can read the table.
+        self.args = without_secrets(self.args)
 
     def advance(self, core: Core) -> None:
         """See how far it has come; write what has to be written before it may rest."""

@@ -124,13 +124,13 @@ def start_child(ports: Ports, body: Mapping[str, JSON], *, again: bool) -> None:
         received=body.get("sent"),
         quiet=bool(body.get("quiet")),
         fork=fork,
-        batch=again_of is not None and _with_members(ports, again_of, body["run"]),
+        batch=again_of is not None and with_members(ports, again_of, body["run"]),
         again=again,
     )
 
 
-def _with_members(ports: Ports, old: str, new: str) -> bool:
-    """Whether a run took other events along, which the one that replays or forks it takes along as well."""
+def with_members(ports: Ports, old: str, new: str) -> bool:
+    """Whether a run took other events along, which the one that replays, forks or handles it takes along as well."""
     members = list(ports.store.gates.members(old))
     ports.store.gates.keep_members(new, members, ttl=kept_until(ports, ports.now()))
     return bool(members)

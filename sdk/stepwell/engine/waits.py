@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from stepwell.callbacks import proof_of
 from stepwell.codec import JSON, dumps
-from stepwell.engine.core import Core
+from stepwell.engine.core import Core, withholding
 from stepwell.engine.operations import Operation
 from stepwell.engine.resolve import look_back_messages
 from stepwell.engine.sending import large_field
@@ -93,6 +94,8 @@ class CallbackWait(Operation):
 
     timeout: float = 0
     heartbeat: float | None = None
+    token: str = field(default="", init=False)
+    """What opens it, from the first look on: it is handed out only once its proof is recorded."""
 
     def advance(self, core: Core) -> None:
         step = core.journal.find(self.key, self.kind, self.shape, self.args)
@@ -106,8 +109,10 @@ class CallbackWait(Operation):
                     until=now + round(self.timeout * 1000),
                     beat=beat,
                     beat_by=None if beat is None else now + beat,
+                    proof=proof_of(self._token(core)),
                 )
             )
+        self.token = self.token or self._token(core, step.proof)
         if not step.status.is_open:
             self.recorded = self.recorded or self.outcome is None
             self._take(core, step)
@@ -118,12 +123,19 @@ class CallbackWait(Operation):
             return
         missed = step.beat_by is not None and ends == step.beat_by != step.until
         why = "No heartbeat came in time." if missed else "No answer came in time."
-        timed_out = self._new(core, StepStatus.TIMED_OUT, until=step.until, error=ErrorInfo("StepTimeout", why))
+        timed_out = self._new(
+            core, StepStatus.TIMED_OUT, until=step.until, error=ErrorInfo("StepTimeout", why), proof=step.proof
+        )
         stands = core.journal.record(timed_out, beat_by=step.beat_by)
         if stands.status.is_open:  # a heartbeat came after the steps were loaded
             self.wake_at = min(stands.until or 0, stands.beat_by or stands.until or 0)
         else:
             self._take(core, stands)
+
+    def _token(self, core: Core, proof: str | None = None) -> str:
+        """Made anew at each replay, since it is stored nowhere. A key that cannot be read is no error of the function."""
+        with withholding():
+            return core.ports.keyring.token(core.run.id, self.key, proof)
 
 
 @dataclass(eq=False)

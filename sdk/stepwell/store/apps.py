@@ -6,10 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stepwell.codec import dumps, loads
+from stepwell.codec import dumps, loads, squeeze
+from stepwell.errors import PayloadTooLarge
 from stepwell.payloads import Payloads
 from stepwell.store import layout
 from stepwell.store.table import Table
+
+MOST = 390_000
+"""Bytes of what is registered of an app: some thousands of functions. An item may have 409,600 (DynamoDB quotas)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,7 @@ class Apps:
             app = item["sk"].removeprefix("APP#")
             yield AppRecord(
                 id=app,
+                # Earlier releases put large ones into the bucket; they move here when their app is deployed again.
                 manifest=loads(self._payloads.unpack(item["manifest"])),
                 workers=item["workers"],
                 registered=item["registered"],
@@ -125,22 +130,31 @@ class Apps:
             )
 
     def write(self, manifest: Mapping[str, Any], workers: Mapping[str, str], now: int) -> None:
-        """Register an app, replacing its manifest. The counter moves last: who sees it move reads the new manifest."""
+        """Register an app, replacing its manifest. The counter moves last: who sees it move reads the new manifest.
+
+        All of it stands in one item, whatever its size: the bucket deletes by age, and an app may live for years without
+        being deployed. Raises PayloadTooLarge if an item cannot hold it.
+        """
         app = manifest["app"]
         before = self._table.get(layout.APP_PK, layout.app_sk(app)) or {}
         declared = [function["id"] for function in manifest["functions"]]
         known = before.get("declared", []) + before.get("retired", [])
+        retired, packed = sorted(set(known) - set(declared)), squeeze(dumps(manifest), 0)
+        size = len(packed) + len(dumps([declared, retired, dict(workers)]))
+        if size > MOST:
+            raise PayloadTooLarge(
+                f"What is to be registered of app {app!r} ({len(declared):,} functions) is {size:,} bytes, compressed; the "
+                f"limit is {MOST:,}, what an item of DynamoDB holds. Divide its functions among several apps."
+            )
         self._table.put(
             {
                 "pk": layout.APP_PK,
                 "sk": layout.app_sk(app),
-                "manifest": self._payloads.pack(
-                    dumps(manifest), key=f"apps/{app}/{now}", what=f"the manifest of app {app!r}"
-                ),
+                "manifest": packed,
                 "workers": dict(workers),
                 "registered": now,
                 "declared": declared,
-                "retired": sorted(set(known) - set(declared)) or None,
+                "retired": retired or None,
                 "since": before.get("since", now),
             }
         )

@@ -53,6 +53,11 @@ a live run ever expires, and TTL decides nothing.
 addition without a condition) and gets its ttl, some hours past its window, with every addition: nothing is decided by a
 counter that is gone.
 
+**Callbacks.** The record of one holds the `proof` of its token, a SHA-256, from its creation on: a token is handed out only
+after that. The key that makes tokens is not stored here, nor in the bucket (`keyring`), so nothing that is makes one.
+
+**Apps.** What is registered of an app stands in one item, whatever its size: the bucket deletes by age.
+
 **Tags.** A run's tags are filed before the run itself, so there is no run that its tags do not lead to; a tag without a
 run is passed over. Filing again only ever prolongs (LONGER): a duplicate of its event, which knows nothing of the run's
 rest, must not cut it short.

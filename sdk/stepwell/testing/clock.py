@@ -1,11 +1,12 @@
-"""Time that moves only when a test says so, and ids that a seed decides."""
+"""Time that moves only when a test says so, and ids and keys that a seed decides."""
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime
 from random import Random
 
-from stepwell.ids import ulid_of
+from stepwell.ids import digest, ulid_of
 
 DEFAULT_START = datetime(2026, 1, 1, tzinfo=UTC)
 """Where the clock of a world stands unless told otherwise: always the same, so that no test depends on the day."""
@@ -56,3 +57,18 @@ class SeededIds:
     def token_bytes(self, count: int) -> bytes:
         """`count` bytes of the seed's sequence: repeatable, so never a secret."""
         return self._random.randbytes(count)
+
+
+class SeededKeys:
+    """The callback keys of a local world: there from the beginning, and the same in every run of the same test."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def read(self, app: str) -> str:
+        """The key of an app: repeatable, so never a secret."""
+        return base64.b64encode(digest("callback key", str(self._seed), app)).decode()
+
+    def create(self, app: str, text: str) -> bool:
+        """It has one."""
+        return False

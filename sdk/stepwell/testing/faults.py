@@ -45,7 +45,7 @@ class FaultKind(StrEnum):
         return call.service in _THROTTLING
 
 
-READS = frozenset({"GetItem", "Query", "BatchGetItem", "GetObject"})
+READS = frozenset({"GetItem", "Query", "BatchGetItem", "GetObject", "GetParameter"})
 """Operations that leave nothing behind."""
 
 _THROTTLING = {
@@ -53,6 +53,7 @@ _THROTTLING = {
     "sqs": (403, "com.amazonaws.sqs#RequestThrottled", "The request was denied due to request throttling."),
     "lambda": (429, "TooManyRequestsException", "Rate Exceeded."),
     "s3": (503, "SlowDown", "Please reduce your request rate."),
+    "ssm": (400, "ThrottlingException", "Rate exceeded"),
 }
 
 

@@ -25,6 +25,7 @@ from stepwell.records import RunStatus
 from stepwell.steps import Step
 from stepwell.store.layout import RUN_SK
 from stepwell.testing.clients import REGION
+from stepwell.testing.clock import SeededKeys
 from stepwell.testing.door import API_URL, LocalDoor, Reply, body_of
 from stepwell.testing.faults import FaultPlan
 from stepwell.testing.hooks import UNSET, LocalHooks
@@ -42,6 +43,7 @@ from stepwell_lambdas.worker import handler as worker
 
 if TYPE_CHECKING:
     from stepwell.app import Stepwell
+    from stepwell.keyring import KeyStore
 
 FAR_AWAY = 400 * 86_400.0
 """Virtual seconds that `client.result()` looks ahead when it is given no time-out."""
@@ -88,6 +90,8 @@ class LocalStepwell:
         self.test_failed = False
         """Whether the test has failed outside of the block's sight, as one with a fixture does."""
         self._hooks = LocalHooks(self.world)
+        self._keys: KeyStore | None = SeededKeys(seed)
+        """None: those in the Parameter Store of the world's AWS, as deployed."""
         self._door = LocalDoor(self.world, self._ports, webhooks, secrets or {})
         self._bound_before: list[tuple[Stepwell, Callable[[], Client]]] = []
 
@@ -169,6 +173,7 @@ class LocalStepwell:
             ids=self.world.ids,
             threads=self.world.turns,
             fresh=self.world.fresh,
+            keys=self._keys,
         )
 
     # ---- events and time

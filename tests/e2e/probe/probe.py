@@ -74,7 +74,7 @@ def overhear(ctx: Context[dict]) -> str:
 @step(retries=0)
 def trespass(table: str, other: str) -> dict[str, str]:
     """What the worker's role is not allowed to do, and what AWS says to it."""
-    database, queues = boto3.client("dynamodb"), boto3.client("sqs")
+    database, queues, parameters = boto3.client("dynamodb"), boto3.client("sqs"), boto3.client("ssm")
     attempts = {
         "scan": lambda: database.scan(TableName=table),
         "index": lambda: database.query(
@@ -87,6 +87,10 @@ def trespass(table: str, other: str) -> dict[str, str]:
         "dead letters": lambda: queues.receive_message(QueueUrl=os.environ["STEPWELL_DLQ_URL"]),
         "invoke": lambda: boto3.client("lambda").invoke(FunctionName=other),
         "payloads": lambda: boto3.client("s3").get_object(Bucket=os.environ["STEPWELL_BUCKET"], Key="shop/other"),
+        "another's key": lambda: parameters.get_parameter(Name=f"/stepwell/{table}/shop/callback-key"),
+        "own key": lambda: parameters.put_parameter(
+            Name=f"/stepwell/{table}/probe/callback-key", Value="x", Type="SecureString", Overwrite=True
+        ),
     }
     answers = {}
     for name, attempt in attempts.items():

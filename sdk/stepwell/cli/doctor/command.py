@@ -72,6 +72,7 @@ def _checks() -> Mapping[str, Any]:
         "bucket": storage.bucket,
         "permissions": access.permissions,
         "registration": state.registration,
+        "callback keys": state.callback_keys,
         "runs": state.stuck,
         "schedules": schedules.schedules,
         "backlog": state.backlog,

@@ -60,6 +60,30 @@ def _registered(patient: Patient, app: AppRecord) -> Iterator[Finding]:
         yield ok(f"{app.id}: {several(len(app.functions), 'function')} registered as the worker holds them.")
 
 
+def callback_keys(patient: Patient) -> Iterator[Finding]:
+    """Each app's worker can read its callback key. Only itself can tell: by its own role, from where it stands."""
+    for app in patient.ports.store.apps.current()[0].values():
+        if "default" not in app.workers:
+            continue
+        answer = patient.clients("lambda").invoke(
+            FunctionName=app.workers["default"],
+            InvocationType="RequestResponse",
+            Payload=b'{"describe": true, "examine": true}',
+        )
+        if "FunctionError" in answer:
+            continue  # it cannot load its app, as was said before
+        told = json.loads(answer["Payload"].read())
+        if "callback_key" not in told:
+            yield unknown(f"the worker of {app.id} does not say whether it can read its callback key")
+        elif told["callback_key"] is not None:
+            yield warning(
+                f"Functions of {app.id} that make callbacks wait: {cut(told['callback_key'], 300)}",
+                "Deploy the app's stack, which makes the key if it is missing. Nothing is wrong if it makes no callbacks.",
+            )
+        else:
+            yield ok(f"The worker of {app.id} can read its callback key.")
+
+
 def _error(text: str) -> str:
     try:
         told = json.loads(text)
