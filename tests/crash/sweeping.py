@@ -1,6 +1,6 @@
 """Every scenario, with faults at calls to AWS. How many, TEST_SWEEP says:
 
-sample   each fifth of the cuts: what a change is tried with (`make test`)
+sample   each fifth of the cuts, and each fourth of the wrong gates: what a change is tried with (`make test`)
 cuts     every call is cut before and after its effect: what is merged has passed this (`.ci/run`)
 every    also throttled, its answer lost, its batch refused in part; and two longer outages, in which the SDK gives up,
          shared out among the scenarios (`make sweep`)

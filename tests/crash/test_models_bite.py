@@ -13,6 +13,7 @@ from stepwell.engine import admission, lines
 from stepwell.records import RunStatus
 from stepwell.store import gates, layout
 from tests.crash import gate_models
+from tests.crash.sweeping import DEPTH
 from tests.crash.test_random_flows import run_flow
 
 SEEDS = 12
@@ -141,8 +142,11 @@ MUTANTS: list[tuple[Callable[..., Any], Callable[[Patch], None]]] = [
 ]
 
 
+CHOSEN = MUTANTS[::4] if DEPTH == "sample" else MUTANTS
+
+
 @pytest.mark.parametrize(
-    ("kind", "mutate"), MUTANTS, ids=[f"{kind.__name__} {mutate.__qualname__}" for kind, mutate in MUTANTS]
+    ("kind", "mutate"), CHOSEN, ids=[f"{kind.__name__} {mutate.__qualname__}" for kind, mutate in CHOSEN]
 )
 def test_a_gate_that_decides_otherwise_is_found_out(
     kind: Callable[..., Any], mutate: Callable[[Patch], None], monkeypatch: Patch
