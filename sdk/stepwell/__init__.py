@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from stepwell.events import Event
     from stepwell.middleware.base import Middleware
     from stepwell.models import EventModel, Failure
+    from stepwell.planning.handing import Callback
     from stepwell.policies import (
         Backoff,
         Batch,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from stepwell.providing import provided
     from stepwell.records import RunStatus
     from stepwell.steps import idempotency_key, step
-    from stepwell.verbs import Callback, StepFuture
+    from stepwell.verbs import StepFuture
     from stepwell.views import Run, StepRecord
 
 _HOMES = {
@@ -68,6 +69,7 @@ _HOMES = {
     "events": ["Event"],
     "middleware": ["Middleware"],
     "models": ["EventModel", "Failure"],
+    "planning.handing": ["Callback"],
     "policies": [
         "Backoff",
         "Batch",
@@ -84,7 +86,7 @@ _HOMES = {
     "providing": ["provided"],
     "records": ["RunStatus"],
     "steps": ["idempotency_key", "step"],
-    "verbs": ["Callback", "StepFuture"],
+    "verbs": ["StepFuture"],
     "views": ["Run", "StepRecord"],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from stepwell.context import AsyncContext, Context
 from stepwell.decisions.listening import check_heard
@@ -25,8 +25,8 @@ from stepwell.flow import check_ends, flow_options
 from stepwell.ids import APP_ID, FUNCTION_ID
 from stepwell.middleware.base import Chain, Middleware
 from stepwell.middleware.visibility import check_function
-from stepwell.models import EventModel, Failure, name_of, typed_event
-from stepwell.planning import Planner, Target
+from stepwell.models import AnEvent, EventModel, Failure, SomeEvents, name_of, typed_event
+from stepwell.planning.planner import Planner, Target
 from stepwell.policies import (
     Backoff,
     Batch,
@@ -51,15 +51,23 @@ if TYPE_CHECKING:
     from stepwell.client import Client
     from stepwell.records import RunState
 
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+On = str | type[EventModel] | Trigger | Cron
+"""What starts a function."""
+FailureHandler = Callable[[Context[Failure]], Any] | Callable[[AsyncContext[Failure]], Any]
+
 DEFAULT_RETRIES = 3
 MAX_TAGS = 10
 TAG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 
 
-class Function:
+class Function(Generic[P, R_co]):
     """A declared function. Called directly it is the plain function."""
 
-    def __init__(self, app: Stepwell, fn: Callable[..., Any], entry: dict[str, Any], models: Mapping[str, Any]) -> None:
+    def __init__(self, app: Stepwell, fn: Callable[P, R_co], entry: dict[str, Any], models: Mapping[str, Any]) -> None:
         functools.update_wrapper(self, fn)
         self.app = app
         self.fn = fn
@@ -71,7 +79,7 @@ class Function:
         kinds = {models.get(trigger["event"]) for trigger in entry["triggers"] if "event" in trigger}
         self._only_model = kinds.pop() if len(kinds) == 1 else None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self.fn(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -84,11 +92,12 @@ class Function:
 
     def start(self, core: Core, driver: Driver) -> Any:
         """Call the user's function with its context."""
+        body: Callable[[Any], Any] = self.fn
         events = [typed_event(event, self._model(event.name)) for event in core.events]
         planner = Planner(core, self.retries, self.backoff, self.app.target)
         if isinstance(driver, AsyncDriver):
-            return self.fn(AsyncContext(core, events, self.retries + 1, planner, driver))
-        return self.fn(Context(core, events, self.retries + 1, planner, driver))
+            return body(AsyncContext(core, events, self.retries + 1, planner, driver))
+        return body(Context(core, events, self.retries + 1, planner, driver))
 
     def _model(self, name: str) -> Any:
         if name not in self._models and name.startswith(RESERVED) and name != CRON_TICK:
@@ -114,7 +123,7 @@ class Stepwell:
         self.id = id
         self.middleware = Chain(middleware)
         self._values = Values(self.middleware, withholding)
-        self.functions: dict[str, Function] = {}
+        self.functions: dict[str, Function[..., Any]] = {}
         self._client: Client | None = None
         self._open_client: Callable[[], Client] = self._client_from_env
 
@@ -123,7 +132,7 @@ class Stepwell:
     def function(
         self,
         *,
-        on: Any,
+        on: On | Sequence[On],
         id: str | None = None,
         name: str | None = None,
         retries: int = DEFAULT_RETRIES,
@@ -138,10 +147,10 @@ class Stepwell:
         idempotency: str | None = None,
         cancel_on: CancelOn | Sequence[CancelOn] = (),
         timeouts: Timeouts | None = None,
-        on_failure: Callable[[Any], Any] | None = None,
+        on_failure: FailureHandler | None = None,
         compute: str = "default",
         tags: Mapping[str, str] | None = None,
-    ) -> Callable[[Callable[..., Any]], Function]:
+    ) -> Callable[[Callable[P, R]], Function[P, R]]:
         """Declare a function and what starts it.
 
         on: an event name, an EventModel, a Trigger, a Cron, or a list of these. id: the function's name in kebab-case
@@ -175,7 +184,7 @@ class Stepwell:
         triggers, models = _triggers(on)
         check_ends(flow, ends, triggers)
 
-        def declare(fn: Callable[..., Any]) -> Function:
+        def declare(fn: Callable[P, R]) -> Function[P, R]:
             _check_body(fn, getattr(fn, "__name__", "@app.function"))
             function_id = id if id is not None else getattr(fn, "__name__", "").strip("_").replace("_", "-").lower()
             if not isinstance(function_id, str) or not FUNCTION_ID.fullmatch(function_id):
@@ -207,7 +216,7 @@ class Stepwell:
 
         return declare
 
-    def _add(self, function: Function) -> Function:
+    def _add(self, function: Function[P, R]) -> Function[P, R]:
         if function.id in self.functions:
             raise InvalidOption(f"App {self.id!r} has two functions with the id {function.id!r}; give one another id=.")
         self.functions[function.id] = function
@@ -224,7 +233,7 @@ class Stepwell:
             "computes": sorted({each.options.compute for each in steps if each.options.compute}),
         }
 
-    def function_of(self, target: Any) -> Function:
+    def function_of(self, target: Any) -> Function[..., Any]:
         """The declared function for a Function or the plain callable it was made from. Raises UnknownFunction."""
         if isinstance(target, Function):
             return target
@@ -282,6 +291,18 @@ class Stepwell:
 
         return Client.from_env(default_group=self.id)
 
+    @overload
+    def send(self, event: SomeEvents) -> list[str]: ...
+    @overload
+    def send(
+        self,
+        event: AnEvent,
+        data: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        ts: datetime | None = None,
+        tenant: str | None = None,
+    ) -> str: ...
     def send(
         self,
         event: Any,
@@ -290,8 +311,9 @@ class Stepwell:
         id: str | None = None,
         ts: datetime | None = None,
         tenant: str | None = None,
-    ) -> str:
-        """Send an event; gives its id. `send(OrderCreated(...))` or `send("order/created", {...})`.
+    ) -> str | list[str]:
+        """Send an event; gives its id. `send(OrderCreated(...))` or `send("order/created", {...})`. Or a list of events, for
+        a list of ids: see Client.send.
 
         id: of your own, for deduplication: a second event with the same name and id starts nothing. ts: when it takes
         effect, now unless given. tenant: whose it is, for fair queueing; the app unless given. Raises InvalidEvent, also for

@@ -34,7 +34,7 @@ from stepwell.events import INVOKED, Envelope, Event, check_id, check_sender, ch
 from stepwell.finding import Filters, Finder, checked_limit, named
 from stepwell.ids import event_id_of, event_key, event_millis, run_id
 from stepwell.middleware.base import Chain, Middleware
-from stepwell.models import EventModel, call_body, event_body, event_fields, several
+from stepwell.models import AnEvent, SomeEvents, call_body, event_body, event_fields, several
 from stepwell.ports import Config, Ports
 from stepwell.queue import Message
 from stepwell.records import LIVE, RunState, RunStatus
@@ -101,11 +101,11 @@ class Client:
     # ---- events
 
     @overload
-    def send(self, event: list[Any] | tuple[Any, ...] | Iterator[Any]) -> list[str]: ...
+    def send(self, event: SomeEvents) -> list[str]: ...
     @overload
     def send(
         self,
-        event: str | EventModel | Mapping[str, Any],
+        event: AnEvent,
         data: Mapping[str, Any] | None = None,
         *,
         id: str | None = None,

@@ -18,11 +18,10 @@ from stepwell.engine.async_driver import AsyncDriver
 from stepwell.engine.core import Core
 from stepwell.engine.sync_driver import SyncDriver
 from stepwell.events import Event
-from stepwell.planning import Planner
+from stepwell.planning.planner import Planner
 from stepwell.verbs import AsyncSteps, Steps
 
-T = TypeVar("T")
-R = TypeVar("R")
+T_co = TypeVar("T_co", covariant=True)
 
 _logger = logging.getLogger("stepwell.function")
 
@@ -42,10 +41,10 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-class _BaseContext(Generic[T]):
+class _BaseContext(Generic[T_co]):
     """What both contexts have."""
 
-    def __init__(self, core: Core, events: list[Event[T]], max_attempts: int) -> None:
+    def __init__(self, core: Core, events: list[Event[T_co]], max_attempts: int) -> None:
         self._core = core
         self.events = events
         """The events of a batch; otherwise the one event."""
@@ -55,7 +54,7 @@ class _BaseContext(Generic[T]):
         """Logs with the run's id, and is silent while replaying."""
 
     @property
-    def event(self) -> Event[T]:
+    def event(self) -> Event[T_co]:
         """The event that started the run."""
         return self.events[0]
 
@@ -86,21 +85,21 @@ class _BaseContext(Generic[T]):
         self._core.report(done, total, message)
 
 
-class Context(_BaseContext[T]):
+class Context(_BaseContext[T_co]):
     """The context of a `def` function."""
 
     def __init__(
-        self, core: Core, events: list[Event[T]], max_attempts: int, planner: Planner, driver: SyncDriver
+        self, core: Core, events: list[Event[T_co]], max_attempts: int, planner: Planner, driver: SyncDriver
     ) -> None:
         super().__init__(core, events, max_attempts)
         self.step = Steps(planner, driver)
 
 
-class AsyncContext(_BaseContext[T]):
+class AsyncContext(_BaseContext[T_co]):
     """The context of an `async def` function."""
 
     def __init__(
-        self, core: Core, events: list[Event[T]], max_attempts: int, planner: Planner, driver: AsyncDriver
+        self, core: Core, events: list[Event[T_co]], max_attempts: int, planner: Planner, driver: AsyncDriver
     ) -> None:
         super().__init__(core, events, max_attempts)
         self.step = AsyncSteps(planner, driver)

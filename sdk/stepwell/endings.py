@@ -10,7 +10,7 @@ from stepwell.decisions.listening import check_heard
 from stepwell.errors import InvalidOption
 from stepwell.expressions import check_expression
 from stepwell.models import name_of
-from stepwell.planning import plain_match
+from stepwell.planning.waits import plain_match
 from stepwell.policies import CancelOn, Timeouts, check_policy, policy_json
 
 MAX_RULES = 10

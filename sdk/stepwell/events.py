@@ -18,7 +18,7 @@ from stepwell.codec import JSON, canonical
 from stepwell.errors import InvalidEvent
 from stepwell.ids import digest
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 MAX_NAME = 256
 MAX_ID = 256
@@ -44,12 +44,12 @@ _GROUP = re.compile(r"[A-Za-z0-9!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Event(Generic[T]):
+class Event(Generic[T_co]):
     """An event as a function sees it."""
 
     id: str
     name: str
-    data: T
+    data: T_co
     ts: datetime
     """When it happened, or is to take effect (UTC)."""
     tenant: str | None = None

@@ -33,6 +33,12 @@ class EventModel(BaseModel):
             cls.__event_name__ = check_name(name)
 
 
+AnEvent = str | EventModel | type[EventModel] | Mapping[str, Any]
+"""An event to send: by name or by model, with its data beside it; or a model, or an object, that brings its own."""
+SomeEvents = Iterable[EventModel | Mapping[str, Any]]
+"""A list of events to send: a list, a tuple, a generator. Each brings its own data."""
+
+
 class Failure(BaseModel):
     """What an `on_failure` handler gets as `ctx.event.data`."""
 

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import CellType, CodeType, ModuleType
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from stepwell.durations import Duration, seconds
 from stepwell.engine.core import current
@@ -18,7 +18,10 @@ from stepwell.ids import COMPUTE_CLASS, digest
 from stepwell.policies import Backoff, check_policy, policy_json
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
 
 MAX_STEP_ID = 200
 
@@ -44,18 +47,22 @@ class StepOptions:
         )
 
 
-class Step(Generic[P, R]):
+class Step(Generic[P, R_co]):
     """A function with step options. Called directly it is the plain function."""
 
-    def __init__(self, fn: Callable[P, R], options: StepOptions) -> None:
+    def __init__(self, fn: Callable[P, R_co], options: StepOptions) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.options = options
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self.fn(*args, **kwargs)
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Step[..., R]:
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Step[P, R_co]: ...
+    @overload
+    def __get__(self: Step[Concatenate[S, Q], R_co], instance: S, owner: type | None = None) -> Step[Q, R_co]: ...
+    def __get__(self, instance: Any, owner: type | None = None) -> Step[..., R_co]:
         """A step that is a method binds like one."""
         return self if instance is None else Step(self.fn.__get__(instance, owner), self.options)
 
@@ -68,7 +75,7 @@ class Step(Generic[P, R]):
         timeout: Duration | None = None,
         compute: str | None = None,
         at_most_once: bool | None = None,
-    ) -> Step[P, R]:
+    ) -> Step[P, R_co]:
         """The same step with some options changed."""
         given = _options(id, retries, backoff, timeout, compute, at_most_once)
         return Step(self.fn, replace(self.options, **given))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from stepwell.client import Client
 from stepwell.clock import from_millis
@@ -20,6 +20,7 @@ from stepwell.door.keys import make_key
 from stepwell.durations import Duration, seconds, spoken
 from stepwell.engine.registration import register
 from stepwell.errors import UnknownRun
+from stepwell.models import AnEvent, SomeEvents
 from stepwell.ports import Config, Ports
 from stepwell.records import RunStatus
 from stepwell.steps import Step
@@ -178,17 +179,21 @@ class LocalStepwell:
 
     # ---- events and time
 
+    @overload
+    def send(self, event: SomeEvents) -> list[str]: ...
+    @overload
     def send(
         self,
-        event: Any,
+        event: AnEvent,
         data: Mapping[str, Any] | None = None,
         *,
         id: str | None = None,
         ts: datetime | None = None,
         tenant: str | None = None,
-    ) -> str:
+    ) -> str: ...
+    def send(self, event: Any, data: Mapping[str, Any] | None = None, **options: Any) -> str | list[str]:
         """Send an event as `app.send` does; gives its id. It is only enqueued: run_until_idle() or advance() handle it."""
-        return self.apps[0].send(event, data, id=id, ts=ts, tenant=tenant)
+        return self.apps[0].send(event, data, **options)
 
     def http(
         self,
