@@ -23,19 +23,20 @@ from stepwell.planning.planner import Planner
 
 P = ParamSpec("P")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 
 
-class StepFuture(Generic[T]):
+class StepFuture(Generic[T_co]):
     """A step that was submitted."""
 
     def __init__(self, driver: SyncDriver, operation: Operation) -> None:
         self._driver = driver
         self._operation = operation
 
-    def result(self) -> T:
+    def result(self) -> T_co:
         """Wait for the step and give its result. Raises StepError if it failed."""
-        value: T = self._driver.result(self._operation)
+        value: T_co = self._driver.result(self._operation)
         return value
 
     def done(self) -> bool:
@@ -100,7 +101,11 @@ class Steps:
     @overload
     def submit(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> StepFuture[R]: ...
     def submit(self, target: Any, /, *args: Any, **kwargs: Any) -> StepFuture[Any]:
-        """Begin a step beside the others; ask its future for the result."""
+        """Begin a step beside the others; ask its future for the result.
+
+        A step that is never asked for its result is part of the run all the same: the run does not end before it, and
+        fails with it.
+        """
         operation = bodies.run(self._plan, target, args, kwargs)
         self._driver.submit(operation)
         return StepFuture(self._driver, operation)
@@ -156,8 +161,12 @@ class AsyncSteps:
     @overload
     def submit(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Task[R]: ...
     def submit(self, target: Any, /, *args: Any, **kwargs: Any) -> asyncio.Task[Any]:
-        """Begin a step at once and give its task, to be awaited later."""
-        return asyncio.ensure_future(self._driver.finish(bodies.run(self._plan, target, args, kwargs)))
+        """Begin a step beside the others and give its task, to be awaited later.
+
+        A step that is never awaited is part of the run all the same, as it is in a plain function; see Steps.submit.
+        `task.cancel()` leaves it out.
+        """
+        return self._driver.submit(bodies.run(self._plan, target, args, kwargs))
 
     def create_callback(
         self, id: str, *, timeout: Duration, heartbeat: Duration | None = None

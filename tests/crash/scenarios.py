@@ -120,6 +120,41 @@ def mapped() -> Scenario:
     return Scenario("map", app, completed([2, 4, 6]))
 
 
+def submitted() -> Scenario:
+    """Steps that nobody asks for: the run does not end before them, wherever it is cut."""
+    app = Stepwell("sub")
+
+    @app.function(on="go", id="other", retries=1)
+    async def other(ctx: AsyncContext[Any]) -> str:
+        ctx.step.submit("aside", double, 1)
+        ctx.step.submit("fails", _refuse)
+        await ctx.step.run("own", double, 2)
+        return "returned"
+
+    @app.function(on="go", id="main", retries=1)
+    def main(ctx: Context[Any]) -> str:
+        ctx.step.submit("aside", double, 1)
+        ctx.step.submit("fails", _refuse)
+        ctx.step.run("own", double, 2)
+        return "returned"
+
+    def check(run: Run) -> None:
+        ended(RunStatus.FAILED, "ValueError")(run)
+        assert {key: each.result for key, each in run.steps.items()} == {"aside": 2, "fails": None, "own": 4}
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        local.advance("1h")
+        beside = local.run(event_id, function="other")
+        assert beside is not None
+        check(beside)
+
+    return Scenario("submitted and left", app, check, play=play)
+
+
+def _refuse() -> None:
+    raise ValueError("no")
+
+
 def spread() -> Scenario:
     app = Stepwell("spread")
 
@@ -547,6 +582,7 @@ SCENARIOS: list[Callable[[], Scenario]] = [
     parallel,
     race,
     mapped,
+    submitted,
     spread,
     sleeping,
     waiting,

@@ -10,7 +10,14 @@ from tests.crash import scenarios
 from tests.crash.scenarios import Scenario
 from tests.crash.sweeping import Record, sweep
 
-CHOSEN = [scenarios.sequential, scenarios.parallel, scenarios.mapped, scenarios.spread, scenarios.recovering]
+CHOSEN = [
+    scenarios.sequential,
+    scenarios.parallel,
+    scenarios.mapped,
+    scenarios.submitted,
+    scenarios.spread,
+    scenarios.recovering,
+]
 
 
 @pytest.mark.parametrize("make", CHOSEN, ids=[make.__name__ for make in CHOSEN])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from stepwell import AsyncContext, RunStatus, StepError, Stepwell
+from stepwell import AsyncContext, Callback, RunStatus, StepError, Stepwell
 
 from .support import Deploy, invocations_of, play, run_of
 
@@ -44,6 +45,38 @@ def test_steps_gathered_without_tasks_of_ones_own_have_their_identity_from_the_c
     run = play(deploy(app))
     assert run.result == [0, 1, 2]
     assert {key: step.result for key, step in run.steps.items()} == {"part": 0, "part:1": 1, "part:2": 2}
+
+
+def test_callbacks_gathered_without_tasks_of_ones_own_have_their_identity_from_the_call_too(
+    app: Stepwell, deploy: Deploy
+) -> None:
+    tokens: dict[str, str] = {}
+
+    @app.function(on="go")
+    async def fn(ctx: AsyncContext[Any]) -> list[Any]:
+        def hand_out(name: str) -> Callable[[Callback], None]:
+            return lambda callback: tokens.update({name: callback.token})
+
+        first, *waited = await asyncio.gather(
+            ctx.step.create_callback("asked", timeout="1d"),
+            ctx.step.wait_for_callback("asked", timeout="1d", submit=hand_out("left")),
+            ctx.step.wait_for_callback("asked", timeout="1d", submit=hand_out("right")),
+        )
+        tokens["first"] = first.token
+        return [*waited, await first.wait()]
+
+    local = deploy(app)
+    event_id = local.send("go")
+    local.run_until_idle()
+    for name in ("left", "right"):
+        local.client.complete_callback(tokens[name], name)
+    local.run_until_idle()
+    local.client.complete_callback(tokens["first"], "first")
+    local.run_until_idle()
+    run = run_of(local, event_id)
+    assert run.result == ["left", "right", "first"]
+    assert set(run.steps) == {"asked", "asked:1", "asked:2", "asked.submit", "asked.submit:1"}
+    assert [run.steps[key].result for key in ("asked", "asked:1", "asked:2")] == ["first", "left", "right"]
 
 
 def test_a_task_group_works_and_its_failure_fails_the_run(app: Stepwell, deploy: Deploy) -> None:

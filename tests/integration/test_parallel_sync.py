@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stepwell import Context, RunStatus, StepError, Stepwell
+from stepwell import Context, StepError, Stepwell
 
 from .support import Deploy, invocations_of, play
 
@@ -42,40 +42,6 @@ def test_a_future_raises_the_error_of_its_step_where_it_is_asked(app: Stepwell, 
     run = play(deploy(app), wait="1m")
     assert run.result == ["fine", "fine"]
     assert run.steps["fails"].attempts == 2
-
-
-def test_a_step_that_nobody_asks_for_is_part_of_the_run_all_the_same(app: Stepwell, deploy: Deploy) -> None:
-    attempts: list[int] = []
-
-    def slow_to_work() -> str:
-        attempts.append(1)
-        if len(attempts) < 3:
-            raise ValueError("not yet")
-        return "worked"
-
-    @app.function(on="go")
-    def fn(ctx: Context[Any]) -> str:
-        ctx.step.submit(slow_to_work)
-        return "returned"
-
-    run = play(deploy(app), wait="1m")
-    assert (run.status, run.result) == (RunStatus.COMPLETED, "returned")
-    assert run.steps["slow_to_work"].result == "worked"
-
-
-def test_a_submitted_step_that_fails_unasked_fails_the_run(app: Stepwell, deploy: Deploy) -> None:
-    def fails() -> None:
-        raise ValueError("nobody looked")
-
-    @app.function(on="go", retries=0)
-    def fn(ctx: Context[Any]) -> str:
-        ctx.step.submit(fails)
-        return "returned"
-
-    run = play(deploy(app), wait="1m")
-    assert run.status == RunStatus.FAILED
-    assert run.error is not None
-    assert run.error.message == "nobody looked"
 
 
 def test_submitted_steps_go_on_beside_a_step_of_the_function_itself(app: Stepwell, deploy: Deploy) -> None:

@@ -62,6 +62,7 @@ class AsyncDriver:
             value = loop.run_until_complete(task)
             if not (self.core.suspending or self._broken or self.core.journal.fatal):
                 self._unawaited.check(asyncio.all_tasks(loop))
+                loop.run_until_complete(self._unawaited.drain())
             return value
         except asyncio.CancelledError:
             if self._broken is not None:
@@ -110,6 +111,10 @@ class AsyncDriver:
         """See how far an operation has come that nobody waits for yet."""
         with self._as_one():
             self.core.advance(operation)
+
+    def submit(self, operation: Operation) -> asyncio.Task[Any]:
+        """Begin a step in a task of its own."""
+        return self._unawaited.begin(self.finish(operation))
 
     async def finish(self, operation: Operation) -> Any:
         """Bring an operation to its end; its value, or its error raised."""

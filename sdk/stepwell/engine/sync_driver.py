@@ -25,6 +25,8 @@ class SyncDriver:
         self.core = core
         self.wake_at: int | None = None
         self._open: list[Operation] = []
+        self._unasked: list[Operation] = []
+        """Submitted, and nobody has asked for what came of them yet."""
         self._ended = 0
         self._broken: BaseException | None = None
 
@@ -46,6 +48,7 @@ class SyncDriver:
     def submit(self, operation: Operation) -> None:
         """Begin a step in a thread of its own."""
         self.core.advance(operation)
+        self._unasked.append(operation)
         if operation.outcome is None:
             self._open.append(operation)
             self._launch_ready(self._open, 4 * PARALLEL)
@@ -53,6 +56,8 @@ class SyncDriver:
     def result(self, operation: Operation) -> Any:
         """Wait for a submitted step."""
         self.core.scope()
+        if operation in self._unasked:
+            self._unasked.remove(operation)
         self._wait(lambda: operation.outcome is not None)
         return self.core.seen(operation)
 
@@ -80,8 +85,11 @@ class SyncDriver:
         return gather_values(self.core, operations, failed > tolerated)
 
     def drain(self) -> None:
-        """The function has returned: steps it submitted and never asked for are part of the run all the same."""
-        for operation in list(self._open):
+        """The function has returned: steps it submitted and never asked for are part of the run all the same.
+
+        Those that ended long ago, too: whether their failure counts must not depend on how fast they were.
+        """
+        for operation in list(self._unasked):
             self.result(operation)
 
     def join(self) -> None:

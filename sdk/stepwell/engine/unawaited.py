@@ -2,13 +2,16 @@
 
 A coroutine that is dropped before it began does nothing, so a forgotten `await` is a step that never happens. What was
 asked for is held here until the function has returned; by then each has begun, was given to a task, or was forgotten.
+
+A step that was submitted has begun. Its loop would cut it off at the function's end, as it does any task, with its effect
+perhaps done and not recorded; so the run waits for it, as it does in a plain function, and fails with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Generator, Iterable, Iterator
 from typing import Any
 
 from stepwell.errors import MisplacedStep
@@ -16,11 +19,33 @@ from stepwell.errors import MisplacedStep
 Asked = Coroutine[Any, Any, Any]
 
 
+class Submitted(asyncio.Task[Any]):
+    """The task of a submitted step. It knows whether anybody has looked at what came of it.
+
+    asyncio's futures know that themselves, to warn of errors that nobody has seen, but they do not tell.
+    """
+
+    seen = False
+
+    def result(self) -> Any:
+        self.seen = True
+        return super().result()
+
+    def exception(self) -> BaseException | None:
+        self.seen = True
+        return super().exception()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        self.seen = True
+        return super().__await__()
+
+
 class Unawaited:
     """The awaitables that ctx.step has given to a function."""
 
     def __init__(self) -> None:
         self._asked: list[tuple[Asked, str, str, asyncio.Task[Any] | None]] = []
+        self._submitted: list[Submitted] = []
 
     def hold(self, awaitable: Asked, name: str, call: str) -> Asked:
         """Remember an awaitable: of the step `name`, to be awaited as `await {call}`."""
@@ -41,6 +66,19 @@ class Unawaited:
                     f"Step {name!r} was never awaited, so it has not happened: in an `async def` function a step begins "
                     f"when it is awaited. Write `await {call}`, or give it to asyncio.gather or a task."
                 )
+
+    def begin(self, awaitable: Asked) -> asyncio.Task[Any]:
+        """Begin a submitted step."""
+        task = Submitted(awaitable, loop=asyncio.get_running_loop())
+        self._submitted.append(task)
+        return task
+
+    async def drain(self) -> None:
+        """The function has returned: wait for what it submitted, and raise the first error that it has not looked at."""
+        for task in self._submitted:
+            await asyncio.wait([task])
+            if not task.seen and not task.cancelled():
+                task.result()
 
     def close(self) -> None:
         """Give up what has not begun: Python would warn of it, naming a coroutine that is nobody's but ours."""
