@@ -87,7 +87,7 @@ format: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev .typing/.linked
 	$(BIN)/mypy
-	$(BIN)/mypy setup.py $(wildcard cdk/app.py bench)
+	$(BIN)/mypy setup.py $(wildcard cdk/app.py bench docs/snippets)
 
 check: lint types test
 

@@ -12,7 +12,7 @@ app = Stepwell("reports")
 # [cron]
 @app.function(on=Cron("0 8 * * MON-FRI", tz="Europe/Paris", jitter="5m"))
 def daily_report(ctx: Context[dict[str, Any]]) -> str:
-    day = ctx.event.data["scheduled_at"][:10]  # the local date of the tick, "2026-03-27"
+    day: str = ctx.event.data["scheduled_at"][:10]  # the local date of the tick, "2026-03-27"
     ctx.step.run("send", mail.append, ("ops@example.com", f"report of {day}"))
     return day
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Never, TypeVar
+from typing import Any, Generic, TypeVar
 
 from stepwell.engine.async_driver import AsyncDriver
 from stepwell.engine.operations import Operation
@@ -13,8 +13,8 @@ from stepwell.engine.sync_driver import SyncDriver
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-Later = Coroutine[object, Never, T]
-"""What is to be awaited. Not Coroutine[Any, Any, T]: for mypy one Any in there makes all that gather gives Any."""
+Later = Coroutine[Any, Any, T]
+"""What is to be awaited. By this name mypy does not see the Any in it; written out, all that `asyncio.gather` gives is Any."""
 
 
 class Ask(Generic[T_co]):
