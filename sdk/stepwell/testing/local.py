@@ -9,7 +9,7 @@ import json
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
@@ -17,9 +17,8 @@ from stepwell.client import Client
 from stepwell.clock import from_millis
 from stepwell.dead_letters import DeadLetter
 from stepwell.door.keys import make_key
-from stepwell.durations import Duration, seconds, spoken
+from stepwell.durations import Duration, seconds
 from stepwell.engine.registration import register
-from stepwell.errors import UnknownRun
 from stepwell.models import AnEvent, SomeEvents
 from stepwell.ports import Config, Ports
 from stepwell.records import RunStatus
@@ -28,6 +27,7 @@ from stepwell.store.layout import RUN_SK
 from stepwell.testing.clients import REGION
 from stepwell.testing.clock import SeededKeys
 from stepwell.testing.door import API_URL, LocalDoor, Reply, body_of
+from stepwell.testing.driving import DrivingClient, has_ended
 from stepwell.testing.faults import FaultPlan
 from stepwell.testing.hooks import UNSET, LocalHooks
 from stepwell.testing.lambdas import Handler
@@ -45,9 +45,6 @@ from stepwell_lambdas.worker import handler as worker
 if TYPE_CHECKING:
     from stepwell.app import Stepwell
     from stepwell.keyring import KeyStore
-
-FAR_AWAY = 400 * 86_400.0
-"""Virtual seconds that `client.result()` looks ahead when it is given no time-out."""
 
 
 class LocalStepwell:
@@ -281,7 +278,7 @@ class LocalStepwell:
 
     def has_ended(self, run_id: str) -> bool:
         """Whether the run with this id is over."""
-        return _has_ended(self.world, run_id)
+        return has_ended(self.world, run_id)
 
     def dead_letters(self) -> list[DeadLetter]:
         """What lies in the dead-letter queue. Looking at it takes nothing away."""
@@ -340,48 +337,6 @@ class LocalStepwell:
         return crash_sweep(self.apps, event, check=check, **options)
 
 
-class DrivingClient(Client):
-    """A client whose waiting moves the virtual clock."""
-
-    def __init__(self, ports: Ports, world: World, *, default_group: str = "stepwell") -> None:
-        super().__init__(ports, default_group=default_group)
-        self._world = world
-
-    def result(self, run: str, *, timeout: float | timedelta | None = None) -> Any:
-        """Let the world go on, in virtual time, until the run has ended; what its function returned, as plain JSON.
-
-        Raises RunFailed, RunCancelled, UnknownRun, and TimeoutError after `timeout` (virtual seconds), or when nothing
-        is left to happen that could end the run.
-        """
-        allowed = FAR_AWAY if timeout is None else seconds(timeout, what="timeout")
-        deadline = self._world.clock.now() + allowed
-        self._world.run_until_idle()
-        while not _has_ended(self._world, run):
-            if not self._can_come(run):
-                raise UnknownRun(f"There is no run {run!r}, or it has expired.")
-            at = self._world.next_at()
-            if at is None and timeout is None:
-                raise TimeoutError(
-                    f"Run {run} has not ended, and nothing is left to happen here that could end it: it waits for an "
-                    "event or an answer that nobody has sent."
-                )
-            if at is None or at > deadline:
-                self._world.advance(deadline - self._world.clock.now())
-                break
-            self._world.step()
-        try:
-            return super().result(run, timeout=0)
-        except TimeoutError:
-            raise TimeoutError(f"Run {run} has not ended within {spoken(allowed)}.") from None
-
-    def _can_come(self, run: str) -> bool:
-        """Whether the run exists, or something that may make it is on its way: a message that names it."""
-        if self._world.table.get((f"RUN#{run}", RUN_SK)) is not None:
-            return True
-        asked = any(f'"{run}"' in sent.body for sent in self._world.observations.of(Sent) if not sent.dead_letter)
-        return asked and self._world.next_at() is not None
-
-
 def check_apps(apps: Sequence[Any]) -> None:
     """Raise TypeError for what is no app."""
     from stepwell.app import Stepwell
@@ -391,11 +346,6 @@ def check_apps(apps: Sequence[Any]) -> None:
             raise TypeError(
                 f"LocalStepwell takes apps, such as app = Stepwell('shop'): LocalStepwell(app); got {app!r}"
             )
-
-
-def _has_ended(world: World, run_id: str) -> bool:
-    image = world.table.get((f"RUN#{run_id}", RUN_SK))
-    return image is not None and RunStatus(image.attributes["status"]["S"]).is_terminal
 
 
 def _computes(app: Stepwell, manifest: Mapping[str, Any]) -> set[str]:
