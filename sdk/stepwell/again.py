@@ -121,6 +121,7 @@ def _request(ports: Ports, run: RunState, new: str, event: Envelope, **more: JSO
         "ts": event.ts,
         **({} if event.tenant is None else {"tenant": event.tenant}),
         **more,
+        **({"child": True} if run.started_by_run else {}),
     }
     return Message(large_field(ports, body, "data", f"events/{new}/input"), group=run.app)
 
@@ -203,7 +204,7 @@ def replay_all(ports: Ports, runs: Iterable[RunState], functions: set[tuple[str,
     """
     if not operation or len(operation) > 100 or not operation.isprintable():
         raise InvalidOption(f"An operation is named by 1 to 100 printable characters, got {operation!r}.")
-    mine = (run for run in runs if run.parent is None and (run.app, run.function) in functions)
+    mine = (run for run in runs if not run.started_by_run and (run.app, run.function) in functions)
     count = 0
     while page := list(islice(mine, _PAGE)):
         ttl = kept_until(ports, ports.now())

@@ -333,7 +333,9 @@ class Planner:
         }
         if run.quiet:
             message["quiet"] = True
-        if not detached:
+        if detached:
+            message["child"] = True
+        else:
             veiled = self.core.values.veil("invoke", shape)
             message["parent"] = {"run": run.id, "step": key, "id": name, "kind": "invoke", "shape": veiled}
         return (DetachedRun if detached else ChildRun)(

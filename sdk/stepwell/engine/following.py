@@ -69,7 +69,7 @@ def _start_failure_handler(ports: Ports, run: RunState) -> None:
     }
     event_id = event_id_of(derived_ulid(run.ended or 0, "failure", run.id))
     envelope = Envelope(event_id, RUN_EVENTS[RunStatus.FAILED], data, run.ended or ports.now(), trace=own.trace)
-    start_run(ports, run.app, handler, child_run_id(run.app, handler, run.id, "on_failure"), envelope)
+    start_run(ports, run.app, handler, child_run_id(run.app, handler, run.id, "on_failure"), envelope, child=True)
 
 
 def abandon(ports: Ports, run_id: str) -> None:
