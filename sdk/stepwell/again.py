@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from stepwell.codec import JSON
 from stepwell.decisions.forking import LAST, as_kept, kept_before, places_of
+from stepwell.decisions.wanted import wanted
 from stepwell.engine.ending import cancel, kept_until
 from stepwell.engine.forking import keep, moved
 from stepwell.engine.inputs import own_event
@@ -17,7 +18,7 @@ from stepwell.engine.resolve import pack_result
 from stepwell.engine.sending import large_field
 from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import InvalidOption, KeyUnavailable, NotReplayable, UnknownStep
-from stepwell.events import SEALED, Envelope
+from stepwell.events import SEALED, Envelope, check_id, check_tenant, parse_ts
 from stepwell.ids import event_id_of
 from stepwell.middleware.base import Place
 from stepwell.models import EventModel, event_body
@@ -179,8 +180,19 @@ def _event_result(ports: Ports, step: StepState, result: Any, now: int) -> Envel
             f"Step {step.key!r} waits for an event: its result is an EventModel, an object such as "
             f'{{"name": "order/paid", "data": {{}}}}, or None for out of time; got {result!r}.'
         )
-    id, ts = given.get("id") or event_id_of(ports.ids.ulid(now)), given.get("ts", now)
-    return Envelope(id, name, data, ts, given.get("tenant"))
+    waits_for = wanted(step)
+    if waits_for is not None and name != waits_for.event:
+        raise InvalidOption(
+            f"Step {step.key!r} waits for {waits_for.event!r}, so an event {name!r} cannot be its result."
+        )
+    id, ts = given.get("id"), given.get("ts")
+    return Envelope(
+        event_id_of(ports.ids.ulid(now)) if id is None else check_id(id),
+        name,
+        data,
+        now if ts is None else parse_ts(ts),
+        check_tenant(given.get("tenant")),
+    )
 
 
 def _which_steps(run: RunState, key: str, steps: list[StepState]) -> str:
