@@ -211,12 +211,14 @@ def replay_all(ports: Ports, runs: Iterable[RunState], functions: set[tuple[str,
     """Replay the events of these runs, each once for this operation; how many were asked for now.
 
     Which run is to be the replay is noted first. So whoever repeats an operation that was cut off asks for the same runs
-    again, and only for those that do not exist yet. Runs that other runs started, and those of functions that are no
-    longer registered, are left out.
+    again, and only for those that do not exist yet. Runs that other runs started, those that a batch stands for, and those
+    of functions that are no longer registered, are left out.
     """
     if not operation or len(operation) > 100 or not operation.isprintable():
         raise InvalidOption(f"An operation is named by 1 to 100 printable characters, got {operation!r}.")
-    mine = (run for run in runs if not run.started_by_run and (run.app, run.function) in functions)
+    mine = (
+        run for run in runs if not run.started_by_run and run.taken_by is None and (run.app, run.function) in functions
+    )
     count = 0
     while page := list(islice(mine, _PAGE)):
         ttl = kept_until(ports, ports.now())

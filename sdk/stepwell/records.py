@@ -181,7 +181,7 @@ class RunState:
     batch: bool = False
     """Whether it takes other events along with its own."""
     taken_by: str | None = None
-    """The run that took its event along, or came in its place."""
+    """The run that takes its event along, in a batch. It stands for this one in lists."""
     fork: Fork | None = None
     on_failure: bool = False
     """Whether its function has a handler for failures."""

@@ -40,7 +40,7 @@ def deliver(ports: Ports, run: RunState) -> None:
         _announce(ports, run)
     if run.owes:
         let_go(ports, run)
-        due_pk, due_sk = layout.done_key(run.id, run.app, run.function, run.status)
+        due_pk, due_sk = layout.done_key(run, run.status)
         try:
             ports.store.runs.change(
                 run.id, layout.ENDED, due_pk=due_pk, due_sk=due_sk, owes=None, ttl=expiry(ports, ports.now())

@@ -29,8 +29,13 @@ Run ids begin with the app id and a dot, so one `dynamodb:LeadingKeys` condition
 `RUN#<app>.*`, `WAIT#<app>#*`, `PATHS#<app>#*`, `GATE#<app>#*`, `TAG#<app>#*`.
 
 **The index `due`** (`due_pk`, `due_sk`) holds a run under `DUE#<shard>` / due_at while it lives, and under
-`DONE#<app>/<function>#<day>#<status>#<shard>` / run id once it has ended. The sweeper reads the first, lists of runs the
-second. It is eventually consistent, so whoever finds a run in it reads the run itself before acting.
+`DONE#<app>/<function>#<end>#<shard>` / run id once it has ended. The sweeper reads the first, lists of runs both. It is
+eventually consistent, so whoever finds a run in it reads the run itself before acting.
+
+An end is a status, or `taken` for the run of an event that a batch took along: lists of runs have the batch's run in its
+stead, lists of events read it. Run ids sort by time, so a list of any stretch of time takes one range of each partition, 4
+shards for a function and an end, no matter how old the deployment is. Such a partition holds as many runs as are kept; in
+an index it may be of any size, and it takes 1,000 ends a second.
 
 Whatever else has a time at which the sweeper is to look at it stands under `DUE#<shard>` as well, told apart by the
 prefix of its pk. A **schedule** stands there from its registration until it is removed, due two minutes before the
@@ -140,7 +145,7 @@ from __future__ import annotations
 from stepwell.clock import from_millis
 from stepwell.codec import canonical
 from stepwell.ids import digest, shard_of, ulid_millis
-from stepwell.records import RunStatus, StepStatus
+from stepwell.records import RunState, RunStatus, StepStatus
 
 DUE_SHARDS = 8
 """1,000 index writes a second each; the sweeper queries all of them every minute."""
@@ -324,15 +329,19 @@ def again_pk(app: str, function: str, *event: str) -> str:
     return f"AGAIN#{app}#{digest(function, *event).hex()[:32]}"
 
 
-def done_key(run: str, app: str, function: str, status: RunStatus) -> tuple[str, str]:
-    """Where an ended run stands in the index: under the day it was created, so that ids give ranges of time."""
-    day = day_of(ulid_millis(run.rpartition(".")[2]) or 0)
-    return done_pk(app, function, day, status, shard_of(run, DONE_SHARDS)), run
+TAKEN = "taken"
+"""The end, in the index, of the run of an event that a batch took along."""
 
 
-def done_pk(app: str, function: str, day: str, status: RunStatus, shard: int) -> str:
+def done_key(run: RunState, status: RunStatus) -> tuple[str, str]:
+    """Where a run stands in the index once it has ended so."""
+    end = TAKEN if run.taken_by is not None else status.value
+    return done_pk(run.app, run.function, end, shard_of(run.id, DONE_SHARDS)), run.id
+
+
+def done_pk(app: str, function: str, end: str, shard: int) -> str:
     """One partition of ended runs in the index."""
-    return f"DONE#{app}/{function}#{day}#{status.value}#{shard}"
+    return f"DONE#{app}/{function}#{end}#{shard}"
 
 
 def day_of(ms: int) -> str:
