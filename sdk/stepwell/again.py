@@ -121,8 +121,8 @@ def _request(ports: Ports, run: RunState, new: str, event: Envelope, **more: JSO
         "event_id": event.id,
         "ts": event.ts,
         **({} if event.tenant is None else {"tenant": event.tenant}),
-        **more,
         **({"child": True} if run.started_by_run else {}),
+        **more,
     }
     return Message(large_field(ports, body, "data", f"events/{new}/input"), group=run.app)
 
@@ -222,7 +222,7 @@ def replay_all(ports: Ports, runs: Iterable[RunState], functions: set[tuple[str,
     count = 0
     while page := list(islice(mine, _PAGE)):
         ttl = kept_until(ports, ports.now())
-        noted = {ports.store.runs.note_replay(run, operation, _new_id(ports, run), ttl=ttl): run for run in page}
+        noted = {ports.store.notes.replay(run, operation, _new_id(ports, run), ttl=ttl): run for run in page}
         there = ports.store.runs.read_many(noted)
         messages = [
             _request(ports, run, new, own_event(ports, run), replay_of=run.id)

@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Any, overload
 
 from stepwell.client.connection import Connection
+from stepwell.codec import dumps
 from stepwell.engine.sending import event_message, large_field
-from stepwell.errors import InvalidOption
+from stepwell.errors import DuplicateEvent, InvalidOption
 from stepwell.events import INVOKED, Envelope, check_id, check_sender, check_tenant, parse_ts
 from stepwell.ids import event_id_of
 from stepwell.models import EventModel, call_body, event_body, event_fields, several
 from stepwell.queue import Message
+from stepwell.store.notes import Asked
 
 
 class Sending(Connection):
@@ -76,18 +78,51 @@ class Sending(Connection):
         event_id = check_id(id) if id is not None else event_id_of(self._ports.ids.ulid(now))
         return Envelope(event_id, name, body, now if ts is None else parse_ts(ts), check_tenant(tenant))
 
-    def invoke(self, function: Any, data: Any = None) -> str:
+    def invoke(self, function: Any, data: Any = None, *, id: str | None = None) -> str:
         """Start a run of one function directly, without an event for others to see; gives its id.
 
         function: a declared function, or "app/function-id". data: an object, a dict or a model; none is an empty one.
-        Raises UnknownFunction if it is not registered, InvalidOption for other data, NotSerializable, PayloadTooLarge.
+        id: of your own choosing, for this function and these data. The same id asks for the same run, and gives its id:
+        asking again starts nothing for as long as the run is kept, if that is no longer than a year. It costs a write unit.
+
+        Raises UnknownFunction if it is not registered, InvalidOption for other data, NotSerializable, PayloadTooLarge;
+        InvalidEvent for an id that cannot be one, DuplicateEvent for one that was given with other data before.
         """
         app, target = self._finder.target(function)
         body = call_body(data, what=f"invoke {app}/{target}")
         now = self._ports.now()
         event_id = event_id_of(self._ports.ids.ulid(now))
         fields = self._values.send_call({"data": body, "event": INVOKED, "event_id": event_id, "ts": now})
-        run = f"{app}.{self._ports.ids.ulid(now)}"
-        message = {"stepwell": "invoke", "run": run, "app": app, "function": target, **fields}
-        self._ports.queue.send(Message(large_field(self._ports, message, "data", f"events/{run}/input"), group=app))
+        run, there = f"{app}.{self._ports.ids.ulid(now)}", False
+        if id is not None:
+            self._ports.payloads.check(
+                dumps(fields["data"]), f"the data of {app}/{target}"
+            )  # or it would be noted in vain
+            run, there = self._asked_once(app, target, check_id(id), Asked(run, _digest(event_id, fields), now))
+        if not there:
+            message = {"stepwell": "invoke", "run": run, "app": app, "function": target, **fields}
+            key = f"events/{run}/{event_id}"
+            self._ports.queue.send(Message(large_field(self._ports, message, "data", key), group=app))
         return run
+
+    def _asked_once(self, app: str, function: str, chosen: str, new: Asked) -> tuple[str, bool]:
+        """The run that is asked for under an id, now or before, and whether it is there already."""
+        notes, runs = self._ports.store.notes, self._ports.store.runs
+        asked = notes.invoke(app, function, chosen, new)
+        if asked.digest != new.digest:
+            raise DuplicateEvent(
+                f"{app}/{function} was invoked under the id {chosen!r} before, with other data: that is run {asked.run}. "
+                "An id stands for one run: use another id, or send the same data."
+            )
+        if asked == new or runs.read(asked.run) is not None:
+            return asked.run, asked != new
+        if next(runs.steps(asked.run), None) is None:
+            return asked.run, False  # it is on its way; or has come to nothing, or expired, and left nothing behind
+        if runs.read(asked.run) is not None:
+            return asked.run, True  # it came just now
+        # Checkpoints outlive their run, and a run that began anew among those of its predecessor would take them for its own.
+        return notes.invoke(app, function, chosen, new, instead_of=asked.run).run, False
+
+
+def _digest(event_id: str, fields: Mapping[str, Any]) -> str:
+    return Envelope(event_id, INVOKED, fields["data"], fields["ts"]).digest()

@@ -24,6 +24,7 @@ One table, keys `pk` and `sk`, one index `due` (keys only), `ttl` for cleaning u
     key      KEYS                           KEY#<hash>            an event key of the webhook door, by its SHA-256
     rate     RATE#<subject>                 <window>              requests to the door in a window of time, counted
     again    AGAIN#<app>#<event>            <operation>           the run as which a bulk operation replays an event
+    asked    ASKED#<app>#<function>#<hash>  ASKED                 the run as which a function is invoked under an id
 
 Run ids begin with the app id and a dot, so one `dynamodb:LeadingKeys` condition fences the worker of an app:
 `RUN#<app>.*`, `WAIT#<app>#*`, `PATHS#<app>#*`, `GATE#<app>#*`, `TAG#<app>#*`.
@@ -70,6 +71,11 @@ and the epoch 0, as if written from outside.
 repeats the operation meets that, and asks for the same run again, or for nothing if it exists. A replay has the event of
 its original, so an operation that comes across both replays them once.
 
+**Invoked under an id.** Which run it is to be, and the digest of its data, is noted before it is asked for (CREATE). Who
+gives the id again meets that, and asks for the same run if it is not there yet. A run that is gone but has left checkpoints
+behind has expired before them, and is not asked for again: it would begin among them. Then another run is noted (STANDS).
+The note is kept for a year beyond the retention.
+
 Conditions
 ----------
 All writes that race are one conditional write; whoever loses reads the winner from the refusal (ALL_OLD) and goes on
@@ -105,6 +111,7 @@ so every loser first looks whether the winner is itself.
     UNBEATEN        the callback is open and no heartbeat has come since the holder looked.
     SEEN_DUE        due_at is what the sweeper saw: of two sweepers one moves it. (Of a run, a schedule or a gate.)
     LONGER          the tag is not filed, or would expire earlier.
+    STANDS          the note names the run that was read: of two who ask for another run one does.
 
 Gates
 -----
@@ -186,6 +193,7 @@ NOT_IN_LINE = "attribute_not_exists(#line)"
 EXISTS = "attribute_exists(pk)"
 EMPTY_LINE = "#due_sk = :seen_due AND (attribute_not_exists(#waiting) OR #waiting <= :none)"
 LONGER = "attribute_not_exists(pk) OR #ttl < :ttl"
+STANDS = "#run = :seen_run"
 
 STATUS_VALUES: dict[str, str] = {
     **{f":{status.value}": status.value for status in RunStatus},
@@ -331,6 +339,14 @@ def again_pk(app: str, function: str, *event: str) -> str:
 
 TAKEN = "taken"
 """The end, in the index, of the run of an event that a batch took along."""
+
+
+ASKED_SK = "ASKED"
+
+
+def asked_pk(app: str, function: str, chosen: str) -> str:
+    """The partition of the run as which a function is invoked under an id of the caller's own."""
+    return f"ASKED#{app}#{function}#{digest('asked', chosen).hex()[:32]}"
 
 
 def done_key(run: RunState, status: RunStatus) -> tuple[str, str]:

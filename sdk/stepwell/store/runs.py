@@ -102,16 +102,6 @@ class Runs:
         except Lost as lost:
             raise LostRun.to(lost.item) from None
 
-    def note_replay(self, run: RunState, operation: str, new: str, *, ttl: int) -> str:
-        """Note that a bulk operation replays the event of a run as `new`. CREATE: gives what stands, this or the first."""
-        pk = layout.again_pk(run.app, run.function, run.event_name, run.event_id, run.event_digest)
-        item = {"pk": pk, "sk": operation, "run": new, "ttl": ttl}
-        try:
-            self._table.put(item, if_=layout.CREATE)
-        except Lost as lost:
-            return str((lost.item or {}).get("run", new))
-        return new
-
     def count_wake(self, run: str) -> RunState:
         """Tell a running holder that something happened. RUNNING; raises LostRun."""
         try:
@@ -244,11 +234,11 @@ def run_item(run: RunState) -> Item:
         "due_sk": due_sk,
         "wake_at": run.wake_at,
         "started": run.started,
-        "child": run.child or None,
         "ended": run.ended,
         "reason": run.reason,
         "call": run.call,
         "replay_of": run.replay_of,
+        "child": run.child or None,
         "on_failure": run.on_failure or None,
         "start_within": run.start_within,
         "finish_within": run.finish_within,
@@ -318,11 +308,11 @@ def run_from(item: Item) -> RunState:
         held=item.get("held", False),
         line=item.get("line"),
         priority=item.get("priority", 0),
-        child=item.get("child", False),
         unasked=item.get("unasked", False),
         batch=item.get("batch", False),
         taken_by=item.get("taken_by"),
         fork=Fork(**fork) if fork else None,
+        child=item.get("child", False),
         on_failure=item.get("on_failure", False),
         start_within=item.get("start_within"),
         finish_within=item.get("finish_within"),
