@@ -11,7 +11,7 @@ from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import InvalidOption, UnknownRun
 from stepwell.finding import Finder
 from stepwell.middleware.base import Chain, Middleware
-from stepwell.ports import Config, Ports
+from stepwell.ports import DAY, RETENTION, Config, Ports
 from stepwell.records import RunState
 
 OUTPUTS = {"QueueUrl": "queue_url", "DeadLetterQueueUrl": "dlq_url", "TableName": "table", "BucketName": "bucket"}
@@ -54,7 +54,9 @@ class Connection:
         if missing:
             raise InvalidOption(f"Stack {name!r} has no output {', '.join(missing)}, so it is not a Stepwell stack.")
         found = {field: outputs[output] for output, field in OUTPUTS.items()} | {"api_url": outputs.get("ApiUrl")}
-        return cls(Ports.build(session._session, Config(**found, region=session.region_name)))
+        retention = float(outputs["RetentionDays"]) * DAY if "RetentionDays" in outputs else RETENTION
+        config = Config(**found, region=session.region_name, retention=retention)
+        return cls(Ports.build(session._session, config))
 
     def with_middleware(self, *middleware: Middleware) -> Self:
         """The same client, sending and reading by way of this middleware, the outermost first.
