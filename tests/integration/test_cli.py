@@ -172,8 +172,9 @@ def test_runs_are_found_by_state_and_function(local: LocalStepwell) -> None:
     assert len(from_json("runs", "list", "--status", "failed", "--status", "completed")) == 1
     assert len(from_json("runs", "list", "--function", "shop/process-order")) == 2
     newest, other = (run["id"] for run in from_json("runs", "list", "--function", "shop/process-order"))
-    assert [run["id"] for run in from_json("runs", "list", "--limit", "1")] == [newest]
-    assert f"There are more: --before {newest}" in stepwell("runs", "list", "--limit", "1")
+    [newest_of_all] = [run["id"] for run in from_json("runs", "list", "--limit", "1")]
+    assert newest_of_all == from_json("runs", "list")[0]["id"]
+    assert f"There are more: --before {newest_of_all}" in stepwell("runs", "list", "--limit", "1")
     older = from_json("runs", "list", "--function", "shop/process-order", "--before", newest)
     assert [run["id"] for run in older] == [other]
 
