@@ -298,6 +298,7 @@ class Stepwell(Construct):
             "DeadLetterQueueUrl": (self.dead_letters.queue_url, "Where events lie that could not be handled"),
             "TableName": (self.table.table_name, "The state of all runs"),
             "BucketName": (self.bucket.bucket_name, "Payloads too large for the table"),
+            "RetentionDays": (self.environment["STEPWELL_RETENTION_DAYS"], "How long ended runs and events are kept"),
             "ConsumerName": (self.consumer.function.function_name, "The Lambda that reads the main queue"),
             "OrchestratorName": (
                 self.orchestrator.function.function_name,

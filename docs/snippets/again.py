@@ -3,8 +3,9 @@
 # ruff: noqa: T201
 
 from datetime import timedelta
+from typing import Any
 
-from stepwell import Context, EventModel, Run, Stepwell, step
+from stepwell import Context, Event, EventModel, Run, Stepwell, step
 
 app = Stepwell("billing")
 rates: dict[str, int] = {"de": 19}
@@ -53,6 +54,30 @@ def find(order_id: str) -> list[Run]:
     return runs[:abroad]
 
 
+def search(event_id: str) -> tuple[list[Run], list[Event[Any]]]:
+    client = app.client
+    # [search]
+    dear = list(client.runs(where="event.data.amount > 100 && event.data.country != 'de'", since=timedelta(days=7)))
+    events = list(client.events(name="invoice/wanted", where="event.data.order_id == 'o-1'", limit=10))
+    # [end]
+    # [of-event]
+    started = client.runs_of_event(event_id)  # of any state, oldest first
+    failed = list(client.runs(event=event_id, status="failed"))  # the same as a filter, with others beside it
+    # [end]
+    assert {run.id for run in failed} <= {run.id for run in started}
+    return dear, events
+
+
+def invoke(order_id: str) -> str:
+    client = app.client
+    # [invoke]
+    wanted = InvoiceWanted(order_id=order_id, amount=5, country="de")
+    run_id = client.invoke(make_invoice, wanted, id=order_id)  # however often it is asked for: one run
+    print(f"the invoice of {order_id} is run {run_id}")
+    # [end]
+    return run_id
+
+
 def fork(run_id: str) -> list[str]:
     client = app.client
     # [fork]
@@ -73,10 +98,20 @@ def again() -> int:
     return started
 
 
+def again_by_content() -> int:
+    client = app.client
+    # [bulk-where]
+    where = "event.data.country in ['at', 'fr']"
+    started = client.replay_all(where=where, status="failed", operation="rates of at and fr")
+    print(f"{started} replayed")
+    # [end]
+    return started
+
+
 def stop() -> int:
     client = app.client
     # [stop]
-    stopped = client.cancel_all(tag="abroad=true")
+    stopped = client.cancel_all(tag="abroad=true", where="event.data.amount < 10")
     print(f"{stopped} cancelled")
     # [end]
     return stopped

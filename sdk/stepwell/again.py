@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from stepwell.codec import JSON
 from stepwell.decisions.forking import LAST, as_kept, kept_before, places_of
+from stepwell.decisions.wanted import wanted
 from stepwell.engine.ending import cancel
 from stepwell.engine.forking import keep, moved
 from stepwell.engine.inputs import own_event
@@ -18,7 +19,7 @@ from stepwell.engine.resolve import pack_result
 from stepwell.engine.sending import large_field
 from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import InvalidOption, KeyUnavailable, NotReplayable, UnknownStep
-from stepwell.events import SEALED, Envelope
+from stepwell.events import SEALED, Envelope, check_id, check_tenant, parse_ts
 from stepwell.ids import event_id_of
 from stepwell.middleware.base import Place
 from stepwell.models import EventModel, event_body
@@ -121,6 +122,7 @@ def _request(ports: Ports, run: RunState, new: str, event: Envelope, **more: JSO
         "event_id": event.id,
         "ts": event.ts,
         **({} if event.tenant is None else {"tenant": event.tenant}),
+        **({"child": True} if run.started_by_run else {}),
         **more,
     }
     return Message(large_field(ports, body, "data", f"events/{new}/input"), group=run.app)
@@ -179,8 +181,19 @@ def _event_result(ports: Ports, step: StepState, result: Any, now: int) -> Envel
             f"Step {step.key!r} waits for an event: its result is an EventModel, an object such as "
             f'{{"name": "order/paid", "data": {{}}}}, or None for out of time; got {result!r}.'
         )
-    id, ts = given.get("id") or event_id_of(ports.ids.ulid(now)), given.get("ts", now)
-    return Envelope(id, name, data, ts, given.get("tenant"))
+    waits_for = wanted(step)
+    if waits_for is not None and name != waits_for.event:
+        raise InvalidOption(
+            f"Step {step.key!r} waits for {waits_for.event!r}, so an event {name!r} cannot be its result."
+        )
+    id, ts = given.get("id"), given.get("ts")
+    return Envelope(
+        event_id_of(ports.ids.ulid(now)) if id is None else check_id(id),
+        name,
+        data,
+        now if ts is None else parse_ts(ts),
+        check_tenant(given.get("tenant")),
+    )
 
 
 def _which_steps(run: RunState, key: str, steps: list[StepState]) -> str:
@@ -199,16 +212,18 @@ def replay_all(ports: Ports, runs: Iterable[RunState], functions: set[tuple[str,
     """Replay the events of these runs, each once for this operation; how many were asked for now.
 
     Which run is to be the replay is noted first. So whoever repeats an operation that was cut off asks for the same runs
-    again, and only for those that do not exist yet. Runs that other runs started, and those of functions that are no
-    longer registered, are left out.
+    again, and only for those that do not exist yet. Runs that other runs started, those that a batch stands for, and those
+    of functions that are no longer registered, are left out.
     """
     if not operation or len(operation) > 100 or not operation.isprintable():
         raise InvalidOption(f"An operation is named by 1 to 100 printable characters, got {operation!r}.")
-    mine = (run for run in runs if run.parent is None and (run.app, run.function) in functions)
+    mine = (
+        run for run in runs if not run.started_by_run and run.taken_by is None and (run.app, run.function) in functions
+    )
     count = 0
     while page := list(islice(mine, _PAGE)):
         ttl = kept_until(ports, ports.now())
-        noted = {ports.store.runs.note_replay(run, operation, _new_id(ports, run), ttl=ttl): run for run in page}
+        noted = {ports.store.notes.replay(run, operation, _new_id(ports, run), ttl=ttl): run for run in page}
         there = ports.store.runs.read_many(noted)
         messages = [
             _request(ports, run, new, own_event(ports, run), replay_of=run.id)

@@ -160,6 +160,9 @@ class RunState:
     error: ErrorInfo | None = None
     reason: str | None = None
     parent: Parent | None = None
+    child: bool = False
+    """Another run has started it without waiting for it: a detached child, a handler of failures; or it is a replay or
+    fork of such a run, or of one that was waited for."""
     call: str | None = None
     """For a step that runs as a child run: the step, as `module:name`."""
     progress: Mapping[str, Any] | None = None
@@ -178,7 +181,7 @@ class RunState:
     batch: bool = False
     """Whether it takes other events along with its own."""
     taken_by: str | None = None
-    """The run that took its event along: it is `skipped`, but its event was not."""
+    """The run that took its event along, in a batch. It stands for this one in lists, and its event was not skipped."""
     memories: tuple[str, ...] = ()
     """The gates that remember it as the one live run, or the last tick, and must not forget it while it lives."""
     fork: Fork | None = None
@@ -194,6 +197,11 @@ class RunState:
     """Those of its ends that somebody listens to, as statuses: they are followed by a run event."""
     quiet: bool = False
     """A run event is among its ancestors: its end is no event, and neither is that of the runs it invokes."""
+
+    @property
+    def started_by_run(self) -> bool:
+        """Whether another run started it, or what it repeats: if that one is done anew, so is this."""
+        return self.parent is not None or self.child
 
     @property
     def place(self) -> int:

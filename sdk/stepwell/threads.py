@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+AT_ONCE = 16
+"""Calls that `together` makes at the same time."""
 
 
 class Threads(Protocol):
@@ -59,3 +64,34 @@ class SystemThreads:
     @contextmanager
     def blocking(self) -> Iterator[None]:
         yield
+
+
+def together(threads: Threads, calls: Sequence[Callable[[], T]]) -> list[T]:
+    """What these calls give, in their order, made in several threads. Raises what the first of them to fail raised."""
+    workers = min(AT_ONCE, len(calls))
+    if workers <= 1:
+        return [call() for call in calls]
+    lock, left = threading.Lock(), iter(enumerate(calls))
+    answers: dict[int, T] = {}
+    raised: list[BaseException] = []
+    done: list[None] = []
+
+    def work() -> None:
+        try:
+            while not raised:
+                with lock:
+                    number, call = next(left, (-1, None))
+                if call is None:
+                    break
+                answers[number] = call()
+        except BaseException as error:  # a thread must not raise; whoever waits does
+            raised.append(error)
+        done.append(None)
+        threads.notify()
+
+    for number in range(workers):
+        threads.spawn(work, name=f"stepwell-together-{number}")
+    threads.wait_until(lambda: len(done) == workers)
+    if raised:
+        raise raised[0]
+    return [answers[number] for number in range(len(calls))]

@@ -133,7 +133,7 @@ class Run:
 
     @property
     def parent_id(self) -> str | None:
-        """The run that started it, if one did."""
+        """The run that waits for it, if one does. A detached child and a handler of failures have none."""
         return self._state.parent.run if self._state.parent else None
 
     @property

@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
-from json import JSONDecodeError, JSONDecoder
 from typing import Any
 
 from stepwell.clock import from_millis
-from stepwell.codec import JSON, canonical, loads
+from stepwell.codec import JSON, canonical
 from stepwell.decisions.flow import UNLIMITED, pause_gate, policy_of, slot_limits
 from stepwell.decisions.next import DISPATCH_DEADLINE
+from stepwell.decisions.wanted import Wanted, wanted
 from stepwell.engine.execution import LEASE_MARGIN
 from stepwell.engine.inputs import own_event
 from stepwell.engine.values import PLAIN, Values, error_place
@@ -250,65 +250,55 @@ _ENDED = {
 # ---- waiting for an event
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What an event wait waits for, as far as its record says."""
-
-    event: str
-    match: Mapping[str, JSON]
-    where: str | None
-    since_start: bool
-    whole: bool
-    """False: the record holds only the beginning of it."""
-
-
 def _event(look: Look, step: StepState) -> str:
-    wanted = _wanted(step.args or "")
+    wait = wanted(step)
     until = f"until {look.at(step.until)}"
-    if wanted is None:
+    if wait is None:
         return f"waiting for the event of step {step.key} {until}"
-    conditions = [f"{path} = {_value(value)}" for path, value in wanted.match.items()]
-    conditions += [wanted.where] if wanted.where else []
-    where = " where " + " and ".join(conditions) if conditions else "" if wanted.whole else " that matches"
-    return f"waiting for {wanted.event}{where} {until}{_misses(look, step, wanted) if wanted.whole else ''}"
+    conditions = [f"{path} = {_value(value)}" for path, value in wait.match.items()]
+    conditions += [wait.where] if wait.where else []
+    where = " where " + " and ".join(conditions) if conditions else "" if wait.whole else " that matches"
+    return f"waiting for {wait.event}{where} {until}{_misses(look, step, wait) if wait.whole else ''}"
 
 
-def _wanted(args: str) -> Wanted | None:
-    try:
-        name, match, where, since = loads(f"[{args}]")
-        return Wanted(name, match, where, since is not None, True)
-    except ValueError:  # it was too long to be kept whole
-        pass
-    try:
-        name, _ = JSONDecoder().raw_decode(args)
-    except JSONDecodeError:
-        return None
-    return Wanted(str(name), {}, None, False, False)
+def _misses(look: Look, step: StepState, wait: Wanted) -> str:
+    """The events of that name that came and were not it, counted by what was other about them.
 
-
-def _misses(look: Look, step: StepState, wanted: Wanted) -> str:
-    """The events of that name that came and were not it, counted by what was other about them."""
-    since = look.run.created if wanted.since_start else step.started or look.run.created
-    events, complete = look.ports.store.events.recent(wanted.event, since, look.now + SKEW)
-    own = own_event(look.ports, look.run).scope() if wanted.where else {}
-    others = Counter(other for event in events if (other := _other(event, wanted, own)))
-    among = "" if complete else " among the latest events"
+    They are those in the log. There every event of a name stands that is waited for, from the beginning of the first wait
+    for it on; one that came earlier may stand in the item of the run it started alone. So what the log does not have is said
+    of the log, and from then on.
+    """
+    begun = step.started or look.run.created
+    since = look.run.created if wait.since_start else begun
+    events, complete = look.ports.store.events.recent(wait.event, since, look.now + SKEW)
+    own = own_event(look.ports, look.run).scope() if wait.where else {}
+    others = Counter(other for event in events if (other := _other(event, wait, own)) is not None)
     if not others:
-        return f"; no {wanted.event} has come{among}" if not events else ""
-    count = others.total()
-    kinds = ", ".join(other if len(others) == 1 else f"{n} with {other}" for other, n in others.most_common(SHOWN))
+        if events:
+            return ""
+        if not complete:
+            return f"; no {wait.event} is among the latest events of the log"
+        return f"; the log has no {wait.event} since {look.at(begun)}"
+    count, among = others.total(), "" if complete else " among the latest events"
+    kinds = ", ".join(_kind(other, 0 if len(others) == 1 else n) for other, n in others.most_common(SHOWN))
     return f"; {count} near miss{'es' if count > 1 else ''}{among}: {kinds}"
 
 
-def _other(event: Envelope, wanted: Wanted, own: dict[str, JSON]) -> str:
-    """In what the event is not what is waited for; empty if it is just that, and on its way to the run."""
+def _other(event: Envelope, wait: Wanted, own: dict[str, JSON]) -> str | None:
+    """In which values the event is not what is waited for, none if only the condition does not hold; None if it is just
+    that, and on its way to the run."""
     scope: dict[str, Any] = event.scope()
-    paths = [path for path, value in wanted.match.items() if look_up(scope, path) != value]
+    paths = [path for path, value in wait.match.items() if look_up(scope, path) != value]
     if paths:
-        return "other " + " and ".join(path.removeprefix("data.") for path in paths)
-    if wanted.where and not expression(wanted.where).holds(own, scope):
-        return "the condition does not hold"
-    return ""
+        return " and ".join(path.removeprefix("data.") for path in paths)
+    return "" if wait.where and not expression(wait.where).holds(own, scope) else None
+
+
+def _kind(other: str, count: int) -> str:
+    """A kind of near miss; of several kinds how many there are of it."""
+    if not other:
+        return f"{count} for which the condition does not hold" if count else "the condition does not hold"
+    return f"{count} with other {other}" if count else f"other {other}"
 
 
 def _error(look: Look, error: ErrorInfo, step: StepState | None = None) -> str:

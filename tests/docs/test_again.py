@@ -47,3 +47,26 @@ def test_all_that_failed_is_replayed_once(local: LocalStepwell, capsys: pytest.C
     assert again.again() == 0
     assert capsys.readouterr().out.splitlines() == ["2 of 2 replayed", "0 of 2 replayed"]
     assert again.stop() == 2
+
+
+def test_runs_and_events_are_searched_by_content(local: LocalStepwell) -> None:
+    event_id = local.send(again.InvoiceWanted(order_id="o-9", amount=500, country="at"))
+    local.run_until_idle()
+    dear, events = again.search(event_id)
+    assert [run.tags["order"] for run in dear] == ["o-9"]
+    assert [event.data["country"] for event in events] == ["at"]
+
+
+def test_one_id_invokes_one_run(local: LocalStepwell) -> None:
+    run = again.invoke("o-5")
+    local.run_until_idle()
+    assert again.invoke("o-5") == run
+    assert local.client.count(tag="order=o-5") == 1
+
+
+def test_what_a_condition_means_is_replayed_once(local: LocalStepwell) -> None:
+    again.rates.update(at=20, fr=21)
+    assert again.again_by_content() == 2
+    local.run_until_idle()
+    assert again.again_by_content() == 0
+    assert again.stop() == 2

@@ -210,6 +210,10 @@ class TestOptions:
         for name in ("QueueUrl", "DeadLetterQueueUrl", "TableName", "BucketName", "OrchestratorName"):
             assert "Ref" in platform.outputs[name]["Value"]
 
+    def test_how_long_things_are_kept_is_an_output_too(self, platform: Template) -> None:
+        kept = function(platform, "Orchestrator")["Environment"]["Variables"]["STEPWELL_RETENTION_DAYS"]
+        assert platform.outputs["RetentionDays"]["Value"] == kept
+
     def test_a_second_stepwell_in_one_stack_must_leave_its_outputs_out(self) -> None:
         from stepwell_cdk import Stepwell
 

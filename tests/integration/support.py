@@ -109,6 +109,18 @@ def cold_start(local: LocalStepwell) -> None:
         function.idle.clear()
 
 
+def expire(local: LocalStepwell, run: str, *sks: str) -> None:
+    """What DynamoDB does some time after the ttl of these items."""
+    at = round(local.now().timestamp()) + 70 * 86_400
+    for sk in sks:
+        image = local.world.table.get((f"RUN#{run}", sk))
+        assert image is not None
+        assert image.plain()["ttl"] < at
+        backstage = local.world.session(counted=False).create_client("dynamodb", "us-east-1")
+        key = {"pk": {"S": f"RUN#{run}"}, "sk": {"S": sk}}
+        backstage.delete_item(TableName=local.world.aws.resources.table, Key=key)
+
+
 def redeploy(local: LocalStepwell, app: Stepwell, kind: str = "Update") -> None:
     """Register the app anew as it is now, as CloudFormation does, or with the kind "Delete" remove it."""
     answers: list[dict[str, Any]] = []

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from stepwell import Context, Stepwell, step
+from stepwell import Callback, Context, StepError, Stepwell, step
 from stepwell.cli.root import cli
 from stepwell.testing import LocalStepwell
 
 app = Stepwell("shop")
 works: list[bool] = []
+tokens: list[str] = []
 
 
 @step
@@ -35,6 +36,18 @@ def process_order(ctx: Context[Any]) -> list[str]:
 @app.function(on="order/followed")
 def follow_order(ctx: Context[Any]) -> None:
     ctx.step.wait_for_event("paid", event="order/paid", match={"data.order": ctx.event.data["order"]}, timeout="3d")
+
+
+@app.function(on="approval/wanted")
+def approve(ctx: Context[Any]) -> Any:
+    try:
+        return ctx.step.wait_for_callback("answer", timeout="3d", heartbeat="30m", submit=hand_out)
+    except StepError as error:
+        return f"{type(error).__name__}: {error.message}"
+
+
+def hand_out(callback: Callback) -> None:
+    tokens.append(callback.token)
 
 
 @pytest.fixture
@@ -160,3 +173,108 @@ def test_several_runs_are_replayed_by_their_ids(local: LocalStepwell) -> None:
 def test_which_runs_has_to_be_said_in_one_way(local: LocalStepwell, verb: str) -> None:
     assert "which-runs" in stepwell("runs", verb, status=1)
     assert "not both" in stepwell("runs", verb, "shop.1", "--since", "1d", status=1)
+
+
+# ---- which runs
+
+
+def test_the_runs_of_an_event_are_listed_together_with_the_other_options(local: LocalStepwell) -> None:
+    [first] = orders(local, "o-1")
+    event = local.client.run(first).event.id
+    assert [run["id"] for run in from_json("runs", "list", "--event", event)] == [first]
+    both = ("runs", "list", "--event", event)
+    assert from_json(*both, "--status", "completed") == []
+    assert from_json(*both, "--function", "shop/follow-order") == []
+    assert from_json(*both, "--tag", "order=o-2") == []
+    assert from_json(*both, "--since", "1m") == []
+    assert [run["id"] for run in from_json(*both, "--status", "failed", "--tag", "order=o-1")] == [first]
+    assert f"No completed runs that event {event} has started." in told(*both, "--status", "completed")
+    assert "Event evt_nothing has started nothing" in told("runs", "list", "--event", "evt_nothing")
+
+
+def told(*arguments: str) -> str:
+    return stepwell(*arguments).replace("\n", " ")
+
+
+def test_runs_and_events_are_searched_by_content(local: LocalStepwell) -> None:
+    first, _, third = orders(local, "o-1", "o-2", "p-3")
+    where = ("--where", "event.data.order.startsWith('o-')")
+    assert [run["id"] for run in from_json("runs", "list", "--where", "event.data.order == 'o-1'")] == [first]
+    assert len(from_json("runs", "list", *where)) == 2
+    assert {event["data"]["order"] for event in from_json("events", *where)} == {"o-1", "o-2"}
+    assert "No events for which that holds since 24h." in told("events", "--where", "event.data.order == 'o-9'")
+    works.append(True)
+    assert from_json("runs", "replay", *where, "--yes")["replayed"] == 2
+    settle(local)
+    assert local.client.run(third).status == "failed"
+    for command in (("runs", "list"), ("runs", "replay", "--yes"), ("runs", "cancel", "--yes"), ("events",)):
+        assert "invalid-option" in stepwell(*command, "--where", "event.data.order ==", status=1)
+
+
+@pytest.mark.parametrize("verb", ["cancel", "replay"])
+def test_many_runs_are_meant_from_a_run_on(local: LocalStepwell, verb: str) -> None:
+    event = {"cancel": "order/followed", "replay": "order/created"}[verb]
+    runs = [orders(local, f"o-{n}", event=event)[0] for n in range(3)]
+    done = from_json("runs", verb, "--before", runs[2], "--yes")
+    assert (done["matching"], done[{"cancel": "cancelled", "replay": "replayed"}[verb]]) == (2, 2)
+    ended = {"cancel": "cancelled", "replay": "failed"}[verb]
+    settle(local)
+    assert {run["id"] for run in from_json("runs", "list", "--status", ended, "--before", runs[2])} == set(runs[:2])
+
+
+def test_one_id_invokes_one_run(local: LocalStepwell) -> None:
+    call = ("invoke", "shop/follow-order", '{"order": "o-1"}', "--id", "mine")
+    assert from_json(*call) == from_json(*call)
+    settle(local)
+    assert local.client.count(function="shop/follow-order") == 1
+    assert "duplicate-event" in stepwell("invoke", "shop/follow-order", "{}", "--id", "mine", status=1)
+
+
+# ---- callbacks
+
+
+@pytest.fixture
+def token(local: LocalStepwell) -> str:
+    """The token of a callback that a run waits for."""
+    tokens.clear()
+    local.client.send("approval/wanted")
+    settle(local)
+    return tokens[0]
+
+
+def answered(local: LocalStepwell) -> Any:
+    settle(local)
+    [run] = local.client.runs(function="shop/approve")
+    return run.result
+
+
+def test_a_callback_is_completed_with_a_result(local: LocalStepwell, token: str) -> None:
+    assert "answered" in stepwell("callbacks", "complete", token, '{"by": "ada"}')
+    assert answered(local) == {"by": "ada"}
+    assert "callback-over" in stepwell("callbacks", "complete", token, "1", status=1)
+
+
+def test_the_result_of_a_callback_may_come_from_standard_input_or_be_nothing(local: LocalStepwell, token: str) -> None:
+    assert "invalid-json" in stepwell("callbacks", "complete", token, "{nope", status=1)
+    stepwell("callbacks", "complete", token, "-", input='["a", 1]')
+    assert answered(local) == ["a", 1]
+
+
+def test_without_a_result_a_callback_is_completed_with_null(local: LocalStepwell, token: str) -> None:
+    assert from_json("callbacks", "complete", token) == {"token": token, "done": "completed"}
+    assert answered(local) is None
+
+
+def test_a_callback_is_failed_with_a_message(local: LocalStepwell, token: str) -> None:
+    assert "reported as failed" in stepwell("callbacks", "fail", token, "nobody was there")
+    assert answered(local) == "StepError: nobody was there"
+
+
+def test_a_heartbeat_keeps_a_callback_open(local: LocalStepwell, token: str) -> None:
+    assert from_json("callbacks", "heartbeat", token)["done"] == "heartbeat"
+    local.advance(
+        "35m"
+    )  # the command's clock is ten minutes ahead of the world's, so the next is due five minutes later
+    stepwell("callbacks", "complete", token, "true")
+    assert answered(local) is True
+    assert "unknown-callback" in stepwell("callbacks", "heartbeat", "nonsense", status=1)

@@ -296,3 +296,26 @@ def test_a_client_from_the_environment_talks_to_the_same_stepwell(
     event_id = client.send("go", ts=local.now())
     local.run_until_idle()
     assert [run.status for run in client.runs_of_event(event_id)] == [RunStatus.COMPLETED]
+
+
+@pytest.mark.parametrize(("told", "days"), [({"RetentionDays": "90"}, 90), ({}, 30)])
+def test_a_client_of_a_stack_knows_how_long_things_are_kept_there(told: dict[str, str], days: int) -> None:
+    outputs = {"QueueUrl": "q", "DeadLetterQueueUrl": "d", "TableName": "t", "BucketName": "b", **told}
+
+    class Account:
+        """A boto3 session, as far as it is looked at."""
+
+        region_name, _session = "eu-central-1", None
+
+        def client(self, service: str) -> Account:
+            assert service == "cloudformation"
+            return self
+
+        def describe_stacks(self, *, StackName: str) -> Any:  # noqa: N803 (AWS's spelling)
+            return {
+                "Stacks": [{"Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]}]
+            }
+
+    client = Client.from_stack("mine", session=Account())
+    assert client._ports.config.retention == days * 86_400
+    assert client._ports.config.region == "eu-central-1"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stepwell import AsyncContext, Callback, Context, EventModel, Run, RunStatus, StepError, Stepwell, idempotency_key
-from stepwell.errors import InvalidOption, UnknownRun, UnknownStep
+from stepwell.errors import InvalidEvent, InvalidOption, UnknownRun, UnknownStep
 from stepwell.queue import Queue
 from stepwell.testing import LocalStepwell
 from stepwell.testing.observations import BodyBegan
@@ -18,6 +18,10 @@ from .support import Declare, Deploy, play, run_of
 
 
 class Paid(EventModel, name="order/paid"):
+    order: str
+
+
+class Refunded(EventModel, name="order/refunded"):
     order: str
 
 
@@ -383,6 +387,9 @@ def test_a_wait_is_decided_by_an_event_or_by_its_time_out(shop: Stepwell, deploy
     assert [run.result[1] for run in (by_model, by_name, out_of_time)] == ["o-7", "o-8", None]
     with pytest.raises(InvalidOption, match="waits for an event"):
         local.client.fork(waiting.id, "paid", result="paid")
+    for other in ({"name": "order/refunded", "data": {"order": "o-7"}}, Refunded(order="o-7")):
+        with pytest.raises(InvalidOption, match="waits for 'order/paid', so an event 'order/refunded' cannot be"):
+            local.client.fork(waiting.id, "paid", result=other)
 
 
 def test_a_sleep_is_ended(shop: Stepwell, deploy: Deploy) -> None:
@@ -474,3 +481,24 @@ def test_a_fork_that_is_cut_off_starts_nothing_and_can_be_repeated(
     assert local.client.count() == (1 if cut < 3 else 2)
     fork = forked(local, first, "step-50")
     assert (fork.result, len(bodies(local, fork))) == ("done", 10)
+
+
+def test_the_event_that_decides_a_wait_may_bring_its_id_and_times_as_they_are_shown(
+    shop: Stepwell, deploy: Deploy
+) -> None:
+    local = deploy(shop)
+    event_id = local.send("go", {"amount": 5, "order": "o-1"})
+    local.advance("10m")
+    waiting = run_of(local, event_id)
+    given = {
+        "name": "order/paid",
+        "data": {"order": "o-7"},
+        "id": "pay-7",
+        "ts": "2026-01-01T00:00:05Z",
+        "tenant": "acme",
+    }
+    fork = forked(local, waiting, "paid", result=given)
+    told = fork.steps["paid"].result
+    assert (told["id"], told["ts"], told["tenant"]) == ("pay-7", 1_767_225_605_000, "acme")
+    with pytest.raises(InvalidEvent, match="ISO 8601"):
+        local.client.fork(waiting.id, "paid", result={**given, "ts": "soon"})

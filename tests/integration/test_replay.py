@@ -178,15 +178,71 @@ class CutOff:
         patch.setattr(Queue, "send", counted(send))
 
 
-def test_children_are_left_to_their_parents(app: Stepwell, deploy: Deploy) -> None:
-    child = app.function(on="never", id="child")(lambda ctx: 1)
-    app.function(on="go", id="parent")(lambda ctx: ctx.step.invoke(child))
+@pytest.fixture
+def family(app: Stepwell) -> tuple[Stepwell, list[str]]:
+    """A function whose run starts others in every way there is, and fails; and the bodies that began, in order."""
+    began: list[str] = []
+
+    @app.function(on="never")
+    def child(ctx: Context[Any]) -> None:
+        ctx.step.run("note", lambda: began.append(f"child {ctx.event.data['n']}"))
+
+    @app.function(on="go", id="parent", retries=0, on_failure=lambda ctx: began.append("handler"))
+    def parent(ctx: Context[Any]) -> None:
+        ctx.step.run("begin", lambda: began.append("parent"))
+        ctx.step.invoke(child, {"n": 1})
+        ctx.step.invoke(child, {"n": 2}, id="apart", detached=True)
+        ctx.step.run(heavy, 4)
+        raise ValueError("no")
+
+    return app, began
+
+
+def test_what_runs_have_started_is_left_to_them(family: tuple[Stepwell, list[str]], deploy: Deploy) -> None:
+    app, began = family
     local = deploy(app)
     play(local)
-    assert local.client.count() == 2
+    assert sorted(began) == ["child 1", "child 2", "handler", "parent"]
+    assert local.client.count() == 4, "the step in a worker of its own is told by its parent"
+    began.clear()
     assert local.client.replay_all() == 1
     local.run_until_idle()
-    assert local.client.count(function="shop/child") == 2
+    assert sorted(began) == ["child 1", "child 2", "handler", "parent"], "each once"
+    assert local.client.replay_all(function="shop/child", operation="again") == 0
+    assert local.client.replay_all(function="shop/parent.on-failure", operation="again") == 0
+
+
+def test_what_a_run_has_started_is_replayed_and_forked_by_itself_and_that_is_left_to_it_as_well(
+    family: tuple[Stepwell, list[str]], deploy: Deploy
+) -> None:
+    app, began = family
+    local = deploy(app)
+    play(local)
+    started = [run for run in local.client.runs() if run.function != "parent"]
+    began.clear()
+    for run in started:
+        again = local.client.replay(run.id)
+        local.run_until_idle()
+        local.client.replay(again)
+        if run.function == "child":
+            local.client.fork(run.id, "note")
+        local.run_until_idle()
+    assert sorted(began) == sorted(2 * ["child 1", "child 2", "handler"] + ["child 1", "child 2"])
+    began.clear()
+    assert local.client.replay_all() == 1
+    local.run_until_idle()
+    assert sorted(began) == ["child 1", "child 2", "handler", "parent"]
+
+
+def test_that_a_run_started_it_costs_the_run_of_an_event_no_byte(
+    family: tuple[Stepwell, list[str]], deploy: Deploy
+) -> None:
+    local = deploy(family[0])
+    play(local)
+    runs = [image.plain() for (pk, sk), image in local.world.table.items() if pk.startswith("RUN#") and sk == "RUN"]
+    marked = sorted(item["function"] for item in runs if "child" in item)
+    assert marked == ["child", "parent.on-failure"], "the detached one; whom a parent waits for has that in its item"
+    assert len(runs) == 5
 
 
 def test_runs_that_live_are_replayed_only_when_asked_for(app: Stepwell, deploy: Deploy) -> None:

@@ -49,7 +49,7 @@ def test_an_event_is_waited_for_by_what_it_must_hold(app: Stepwell, deploy: Depl
     local.advance("5m")
     event_id = started(local, {"order_id": "o-1"})
     waits = "waiting for order/paid where data.amount = 7 and data.order_id = o-1 until 14:05:00 UTC"
-    assert why(local, event_id) == f"{waits}; no order/paid has come"
+    assert why(local, event_id) == f"{waits}; the log has no order/paid since 00:05:00 UTC"
     for order, amount in (("o-2", 7), ("o-3", 7), ("o-1", 8)):
         local.client.send("order/paid", {"order_id": order, "amount": amount})
     local.client.send("order/other", {"order_id": "o-9"})
@@ -84,6 +84,50 @@ def test_a_condition_that_does_not_hold_is_a_near_miss_too(app: Stepwell, deploy
     local.run_until_idle()
     waits = "waiting for paid where async.data.amount > event.data.amount until 01:00:00 UTC"
     assert why(local, event_id) == f"{waits}; 1 near miss: the condition does not hold"
+
+
+def test_near_misses_of_several_kinds_are_told_in_words_that_go_together(app: Stepwell, deploy: Deploy) -> None:
+    @app.function(on="go", id="fn")
+    def fn(ctx: Context[Any]) -> None:
+        where, match = "async.data.amount > event.data.amount", {"data.order": "o-1", "data.shop": "s"}
+        ctx.step.wait_for_event("paid", event="paid", match=match, where=where, timeout="1h")
+
+    local = deploy(app)
+    event_id = started(local, {"amount": 5})
+    for order, shop, amount in [("o-1", "s", 4)] * 3 + [("o-2", "s", 9)] * 2 + [("o-2", "t", 9)]:
+        local.client.send("paid", {"order": order, "shop": shop, "amount": amount})
+    local.run_until_idle()
+    assert why(local, event_id).endswith(
+        "; 6 near misses: 3 for which the condition does not hold, 2 with other order, 1 with other order and shop"
+    )
+
+
+def test_an_event_that_came_before_the_wait_and_is_not_in_the_log_is_not_denied(app: Stepwell, deploy: Deploy) -> None:
+    @app.function(on="go", id="fn")
+    def fn(ctx: Context[Any]) -> None:
+        ctx.step.sleep("first", "1m")
+        ctx.step.wait_for_event("paid", event="paid", match={"data.n": 1}, timeout="1d", since="run_start")
+
+    app.function(on="paid", id="other")(lambda ctx: None)  # the event stands in the item of its run, and only there
+    local = deploy(app)
+    event_id = started(local)
+    local.advance("10s")
+    local.client.send("paid", {"n": 2})
+    local.run_until_idle()
+    local.advance("2m")
+    waits = "waiting for paid where data.n = 1 until 2026-01-02 00:01 UTC"
+    assert why(local, event_id) == f"{waits}; the log has no paid since 00:01:00 UTC"
+    local.client.send("paid", {"n": 3})
+    local.run_until_idle()
+    assert why(local, event_id) == f"{waits}; 1 near miss: other n"
+
+
+def test_a_log_too_long_to_be_read_is_told_of_by_its_end(app: Stepwell, deploy: Deploy) -> None:
+    app.function(on="go", id="fn")(lambda ctx: ctx.step.wait_for_event("paid", event="paid", timeout="300d"))
+    local = deploy(app)
+    event_id = started(local)
+    local.advance("200d")
+    assert why(local, event_id).endswith("; no paid is among the latest events of the log")
 
 
 def test_looking_for_near_misses_is_bounded(app: Stepwell, deploy: Deploy) -> None:

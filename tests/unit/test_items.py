@@ -52,7 +52,9 @@ RUNS = st.builds(
     reason=st.none() | NAME,
     owes=st.lists(st.sampled_from(["parent", "on_failure", "children"]), unique=True).map(tuple),
     parent=st.none() | st.builds(Parent, run=NAME, step=NAME, id=NAME, kind=NAME, shape=NAME),
+    child=st.booleans(),
     call=st.none() | NAME,
+    taken_by=st.none() | NAME,
     tags=st.dictionaries(NAME, NAME, max_size=2),
     replay_of=st.none() | NAME,
     on_failure=st.booleans(),
@@ -130,7 +132,8 @@ def test_a_run_survives_the_table(run: RunState) -> None:
 def test_a_live_run_that_is_due_stands_in_the_due_index_and_an_ended_one_under_its_end(run: RunState) -> None:
     item = run_item(run)
     if run.status in TERMINAL and not run.owes:
-        assert item["due_pk"].startswith(f"DONE#shop-1/{run.function}#2026-01-01#{run.status.value}#"), "its id's day"
+        end = run.status.value if run.taken_by is None else "taken"
+        assert item["due_pk"] in {f"DONE#shop-1/{run.function}#{end}#{shard}" for shard in range(4)}
         assert item["due_sk"] == run.id
     elif run.due_at is not None:
         assert item["due_pk"].startswith("DUE#")

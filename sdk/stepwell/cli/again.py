@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stepwell.cli.filters import Chosen, Function, Limit, Since, Status, Tag, Until, chosen
+from stepwell.cli.filters import Before, Chosen, Function, Limit, OfEvent, Since, Status, Tag, Until, Where, chosen
 from stepwell.cli.friendly import Trouble, friendly
 from stepwell.cli.target import AsJson, Stack, connect
 
@@ -35,7 +35,10 @@ def cancel(
     status: Status = None,
     since: Since = None,
     until: Until = None,
+    before: Before = None,
     tag: Tag = None,
+    event: OfEvent = None,
+    where: Where = None,
     limit: Limit = None,
     yes: Yes = False,
     stack: Stack = None,
@@ -45,7 +48,10 @@ def cancel(
     from stepwell.cli.console import hint, out, print_json, report, signs
     from stepwell.cli.words import several
 
-    which = chosen(function, status, since, until, tag, limit)
+    which = chosen(
+        function=function, status=status, since=since, until=until, before=before, tag=tag, event=event, where=where,
+        limit=limit,
+    )  # fmt: skip
     client = connect(stack)
     if _many(run, which, "cancel"):
         live = which.or_status("scheduled", "queued", "running", "suspended")
@@ -76,7 +82,10 @@ def replay(
     status: Status = None,
     since: Since = None,
     until: Until = None,
+    before: Before = None,
     tag: Tag = None,
+    event: OfEvent = None,
+    where: Where = None,
     limit: Limit = None,
     operation: Annotated[
         str, typer.Option("--operation", metavar="NAME", help="Of many: what was replayed under this name is left out.")
@@ -89,7 +98,10 @@ def replay(
     from stepwell.cli.console import hint, out, print_json, report, signs
     from stepwell.cli.words import several
 
-    which = chosen(function, status, since, until, tag, limit)
+    which = chosen(
+        function=function, status=status, since=since, until=until, before=before, tag=tag, event=event, where=where,
+        limit=limit,
+    )  # fmt: skip
     client = connect(stack)
     if _many(run, which, "replay"):
         ended = which.or_status("completed", "failed", "cancelled")

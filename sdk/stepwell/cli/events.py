@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Annotated
 
 import typer
 
+from stepwell.cli.filters import Until, Where
 from stepwell.cli.friendly import friendly
 from stepwell.cli.target import AsJson, Stack, connect
 
@@ -21,7 +21,8 @@ def add_to(cli: typer.Typer) -> None:
 def events(
     name: Annotated[str | None, typer.Option("--name", help="Only with this name.")] = None,
     since: Annotated[str, typer.Option("--since", help="How far back: 24h, 7d, or ISO 8601.")] = "24h",
-    until: Annotated[str | None, typer.Option("--until", help="Not newer than: 1h (ago), or ISO 8601.")] = None,
+    until: Until = None,
+    where: Where = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
     stack: Stack = None,
     as_json: AsJson = False,
@@ -34,14 +35,14 @@ def events(
     now = datetime.now(UTC)
     begin = point_in_time(since, now=now, option="--since")
     end = point_in_time(until, now=now, option="--until") if until else None
-    found = list(islice(connect(stack).events(name=name, since=begin, until=end), limit + 1))
+    found = list(connect(stack).events(name=name, since=begin, until=end, where=where, limit=limit + 1))
     shown = found[:limit]
     if as_json:
         print_json([event_shape(event) for event in shown])
         return
     console = out()
     if not shown:
-        called = f" called {name}" if name else ""
+        called = (f" called {name}" if name else "") + (" for which that holds" if where else "")
         hint(
             console,
             f"No events{called} since {since}. Look further back with --since 7d, or send one: "

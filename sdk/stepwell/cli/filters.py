@@ -17,7 +17,13 @@ Function = Annotated[
 Status = Annotated[list[str] | None, typer.Option("--status", "-s", help="Only in this state; repeatable.")]
 Since = Annotated[str | None, typer.Option("--since", help="How far back: 24h, 7d, or ISO 8601.")]
 Until = Annotated[str | None, typer.Option("--until", help="Not newer than: 1h (ago), or ISO 8601.")]
+Before = Annotated[str | None, typer.Option("--before", metavar="RUN", help="Older than this run: the next page.")]
 Tag = Annotated[str | None, typer.Option("--tag", metavar="NAME=VALUE", help="Only with this tag.")]
+OfEvent = Annotated[str | None, typer.Option("--event", metavar="ID", help="Only what this event has started.")]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", metavar="CEL", help="Only if this holds for the event, such as event.data.amount > 100."),
+]
 Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="The newest so many at most.")]
 
 
@@ -40,23 +46,31 @@ class Chosen:
 
 
 def chosen(
+    *,
     function: str | None,
     status: list[str] | None,
     since: str | None,
     until: str | None,
+    before: str | None,
     tag: str | None,
+    event: str | None,
+    where: str | None,
     limit: int | None,
 ) -> Chosen:
     """The filters of these options. Raises InvalidOption for a time that is none."""
     from stepwell.cli.words import point_in_time
 
     now = datetime.now(UTC)
-    filters: Filters = {"function": function, "status": status or None, "tag": tag, "limit": limit}
+    filters: Filters = {
+        "function": function, "status": status or None, "before": before, "tag": tag, "event": event, "where": where,
+        "limit": limit,
+    }  # fmt: skip
     if since is not None:
         filters["since"] = point_in_time(since, now=now, option="--since")
     if until is not None:
         filters["until"] = point_in_time(until, now=now, option="--until")
-    said = {"function": function, "status": ",".join(status or ()), "since": since, "until": until, "tag": tag}
-    if limit is not None:
-        said["limit"] = str(limit)
+    said = {
+        "function": function, "status": ",".join(status or ()), "since": since, "until": until, "before": before,
+        "tag": tag, "event": event, "where": where, "limit": None if limit is None else str(limit),
+    }  # fmt: skip
     return Chosen(filters, ", ".join(f"--{name} {value}" for name, value in said.items() if value))

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from stepwell.cli import cost, dlq, events, friendly, functions, keys, pausing, runs, sending
+from stepwell.cli import callbacks, cost, dlq, events, friendly, functions, keys, pausing, runs, sending
 from stepwell.cli.demo import command as demo
 from stepwell.cli.doctor import command as doctor
 
-GROUPS = (demo, sending, runs, events, functions, pausing, keys, dlq, doctor, cost)
+GROUPS = (demo, sending, runs, events, callbacks, functions, pausing, keys, dlq, doctor, cost)
 """In the order of the help. What they need beyond typer they import when a command runs: `--help` has to be quick."""
 
 cli = typer.Typer(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stepwell.cli import again
-from stepwell.cli.filters import Function, Status, Tag, Until
+from stepwell.cli.filters import Before, Function, OfEvent, Status, Tag, Until, Where, chosen
 from stepwell.cli.friendly import friendly
 from stepwell.cli.target import AsJson, Stack, connect
 
@@ -37,14 +36,14 @@ def list_(
     function: Function = None,
     status: Status = None,
     since: Annotated[
-        str | None, typer.Option("--since", help="How far back: 24h (unless there is a --tag), 7d, or ISO 8601.")
+        str | None,
+        typer.Option("--since", help="How far back: 24h (unless there is a --tag or --event), 7d, or ISO 8601."),
     ] = None,
     until: Until = None,
+    before: Before = None,
     tag: Tag = None,
-    before: Annotated[
-        str | None, typer.Option("--before", metavar="RUN", help="Older than this run: the next page.")
-    ] = None,
-    event: Annotated[str | None, typer.Option("--event", metavar="ID", help="What this event has started.")] = None,
+    event: OfEvent = None,
+    where: Where = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
     stack: Stack = None,
     as_json: AsJson = False,
@@ -52,28 +51,25 @@ def list_(
     """Runs, newest first."""
     from stepwell.cli.console import hint, out, print_json, signs
     from stepwell.cli.shapes import run_shape
-    from stepwell.cli.words import point_in_time, several
+    from stepwell.cli.words import several
 
-    now = datetime.now(UTC)
-    back = since or ("24h" if tag is None else None)  # a tag is a key, not a time
-    begin = point_in_time(back, now=now, option="--since") if back else None
-    end = point_in_time(until, now=now, option="--until") if until else None
+    back = since or ("24h" if tag is None and event is None else None)  # a tag and an id are keys, not times
+    which = chosen(
+        function=function, status=status, since=back, until=until, before=before, tag=tag, event=event, where=where,
+        limit=limit + 1,  # one more than is shown, to know whether there are more
+    )  # fmt: skip
     client = connect(stack)
-    if event is not None:
-        found = client.runs_of_event(event)
-    else:
-        # One more than is shown, to know whether there are more.
-        runs = client.runs(function=function, status=status, since=begin, until=end, before=before, tag=tag)
-        found = list(islice(runs, limit + 1))
+    found = list(client.runs(**which.filters))
     shown = found[:limit]
     if as_json:
         print_json([run_shape(run) for run in shown])
         return
     console = out()
     if not shown:
-        hint(console, _nothing(function, status, back, tag, event, bool(client.functions())))
+        narrowed = function or status or tag or where or before or until
+        hint(console, _nothing(function, status, back, tag, event, bool(narrowed), bool(client.functions())))
         return
-    console.print(_table(shown, now, signs(console)))
+    console.print(_table(shown, datetime.now(UTC), signs(console)))
     if len(found) > limit:
         hint(
             console, f"There are more: --before {shown[-1].id}, or narrow it down with --function, --status and --tag."
@@ -88,21 +84,23 @@ def _nothing(
     since: str | None,
     tag: str | None,
     event: str | None,
+    narrowed: bool,
     has_functions: bool,
 ) -> str:
     if not has_functions:
         return (
             "No function is registered here, so nothing can run yet. A deployment of a StepwellApp registers its app."
         )
-    if event is not None:
+    if event is not None and not narrowed and since is None:
         return (
             f"Event {event} has started nothing: either it matched no trigger (`stepwell functions` shows them), or it "
             "has not been handled yet."
         )
     of = (f" of {function}" if function else "") + (f" with the tag {tag}" if tag else "")
+    of += f" that event {event} has started" if event else ""
     state = f" {' or '.join(status)}" if status else ""
     if since is None:
-        return f"No{state} runs{of}. `stepwell functions` shows which functions have tags."
+        return f"No{state} runs{of}." + (" `stepwell functions` shows which functions have tags." if tag else "")
     return (
         f"No{state} runs{of} since {since}. Look further back with --since 7d, or start one: "
         "stepwell send order/created '{...}'"

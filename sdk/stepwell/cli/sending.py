@@ -57,6 +57,9 @@ def send(
 def invoke(
     function: Annotated[str, typer.Argument(metavar="APP/FUNCTION", help="As `stepwell functions` shows it.")],
     data: Data = None,
+    id: Annotated[
+        str | None, typer.Option("--id", help="An id of your own: asked for again with it, it is the same run.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the run until it ends.")] = False,
     stack: Stack = None,
     as_json: AsJson = False,
@@ -67,7 +70,7 @@ def invoke(
     if function.count("/") != 1:
         raise Trouble("unknown-function", f"A function is named app/function-id, not {function!r}.", SEE_FUNCTIONS)
     client = connect(stack)
-    run = client.invoke(function, read_data(data))
+    run = client.invoke(function, read_data(data), id=id)
     if watch:
         from stepwell.cli.watching import follow
 

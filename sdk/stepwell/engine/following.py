@@ -42,7 +42,7 @@ def deliver(ports: Ports, run: RunState) -> None:
         _announce(ports, run)
     if run.owes:
         let_go(ports, run)
-        due_pk, due_sk = layout.done_key(run.id, run.app, run.function, run.status)
+        due_pk, due_sk = layout.done_key(run, run.status)
         try:
             ports.store.runs.change(
                 run.id, layout.ENDED, due_pk=due_pk, due_sk=due_sk, owes=None, ttl=expiry(ports, ports.now())
@@ -73,7 +73,7 @@ def _start_failure_handler(ports: Ports, run: RunState) -> None:
     envelope = Envelope(event_id, RUN_EVENTS[RunStatus.FAILED], data, run.ended or ports.now(), trace=own.trace)
     handling = child_run_id(run.app, handler, run.id, "on_failure")
     batch = run.batch and with_members(ports, run.id, handling)
-    start_run(ports, run.app, handler, handling, envelope, batch=batch)
+    start_run(ports, run.app, handler, handling, envelope, batch=batch, child=True)
 
 
 def abandon(ports: Ports, run_id: str) -> None:

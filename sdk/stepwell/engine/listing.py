@@ -1,17 +1,34 @@
-"""Runs, listed: the live ones and those that have ended, newest first."""
+"""Runs, listed: the live ones and those that have ended, newest first.
+
+Whatever its filters, a list asks at most
+
+    8                                          queries for the live ones, if any are wanted: all of their keys are read
+    4 x functions x ends                       queries for those that have ended: the newest 25 keys of each partition
+    1 for each 100 runs that are looked at     to read the runs
+
+and from there on as much as it gives out. How old the deployment is, and how many runs it has had, does not matter.
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, islice
+from typing import TypeVar
 
-from stepwell.ids import ulid_of
+from stepwell.ids import app_of, ulid_millis, ulid_of
 from stepwell.records import LIVE, TERMINAL, RunState, RunStatus
 from stepwell.store import Store
-from stepwell.store.layout import DONE_SHARDS, DUE_SHARDS, day_of
+from stepwell.store.layout import DONE_SHARDS, DUE_SHARDS, TAKEN
+from stepwell.threads import Threads, together
 
-_DAY = 86_400_000
+T = TypeVar("T")
+
+Rank = tuple[str, str]
+
+_PAGE = 100
+_FEW = 25
 
 
 def list_runs(
@@ -19,57 +36,85 @@ def list_runs(
     functions: Iterable[tuple[str, str]],
     *,
     statuses: Collection[RunStatus] = tuple(RunStatus),
-    since: int,
+    since: int = 0,
     until: int,
+    all_live: bool = False,
+    taken: bool = False,
+    threads: Threads | None = None,
 ) -> Iterator[RunState]:
     """The runs of these (app, function) pairs in these states whose events came from `since` to `until`.
 
-    Steps that run as child runs are not among them; their parents name them. Newest first; each run is read before it
-    is given out, so its state is the current one even where the index lags.
+    Steps that run as child runs are not among them; their parents name them. Neither are, unless `taken`, the runs of
+    events that a batch took along. `all_live`: of the live ones also those of other functions. Newest first; each run is
+    read before it is given out, so its state is the current one even where the index lags. With `threads` what can be
+    asked for at the same time is.
     """
     wanted = set(functions)
-    ids = heapq.merge(
-        _ended(store, wanted, set(statuses) & TERMINAL, since, until),
-        _live(store, since, until) if set(statuses) & LIVE else iter(()),
-        key=rank,
-        reverse=True,
-    )
+    apps = None if all_live else {app for app, _ in wanted}
+    ends = [status.value for status in statuses if status in TERMINAL] + ([TAKEN] if taken else [])
+    # The live ones first: a run that ends in between is then in the one list, or the other, or both.
+    live = _live(store, apps, since, until, threads) if set(statuses) & LIVE else []
     seen: set[str] = set()
-    while page := list(islice(ids, 100)):
+    ended = _ended(store, wanted, ends, since, until, threads)
+    for page in pages(heapq.merge(live, ended, key=rank, reverse=True)):
         fresh = [run for run in dict.fromkeys(page) if run not in seen]
         seen.update(fresh)
         found = store.runs.read_many(fresh)
-        for run_id in fresh:
-            run = found.get(run_id)
-            if run is not None and run.status in statuses and (run.app, run.function) in wanted:
+        for run in (found[each] for each in fresh if each in found):
+            meant = (run.app, run.function) in wanted or (all_live and run.is_live)
+            if meant and run.status in statuses and run.call is None and (taken or run.taken_by is None):
                 yield run
 
 
 def _ended(
-    store: Store, functions: set[tuple[str, str]], statuses: Collection[RunStatus], since: int, until: int
+    store: Store,
+    functions: Collection[tuple[str, str]],
+    ends: Collection[str],
+    since: int,
+    until: int,
+    threads: Threads | None,
 ) -> Iterator[str]:
-    """Ended runs, newest first: day by day, so that whoever wants the last few does not pay for the years before."""
+    """Ended runs, newest first."""
+    partitions = [
+        store.runs.ended(app, function, end, shard, since=since, until=until)
+        for app, function in sorted(functions)
+        for end in ends
+        for shard in range(DONE_SHARDS)
+    ]
+    heads = _all([partial(next, partition, None) for partition in partitions], threads)
+    begun = [chain([head], rest) for head, rest in zip(heads, partitions, strict=True) if head is not None]
+    return heapq.merge(*begun, key=rank, reverse=True)
+
+
+def _live(store: Store, apps: Collection[str] | None, since: int, until: int, threads: Threads | None) -> list[str]:
+    """Live runs, newest first. The index has them by the time they are due, so all have to be looked at."""
     lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10)
-    day = until - until % _DAY
-    while statuses and day >= since - since % _DAY:
-        partitions = [
-            store.runs.ended(app, function, day_of(day), status, shard)
-            for app, function in functions
-            for status in statuses
-            for shard in range(DONE_SHARDS)
-        ]
-        for run in heapq.merge(*partitions, key=rank, reverse=True):
-            if lowest <= rank(run)[0] <= highest:
-                yield run
-        day -= _DAY
+    shards = _all([partial(_ids, store, shard) for shard in range(DUE_SHARDS)], threads)
+    runs = [run for shard in shards for run in shard if apps is None or app_of(run) in apps]
+    return sorted((run for run in runs if lowest <= rank(run)[0] <= highest), key=rank, reverse=True)
 
 
-def _live(store: Store, since: int, until: int) -> Iterator[str]:
-    lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10)
-    found = [run for shard in range(DUE_SHARDS) for run in store.runs.live(shard) if lowest <= rank(run)[0] <= highest]
-    return iter(sorted(found, key=rank, reverse=True))
+def _ids(store: Store, shard: int) -> list[str]:
+    return list(store.runs.live(shard))
 
 
-def rank(run: str) -> tuple[str, str]:
+def _all(calls: Sequence[Callable[[], T]], threads: Threads | None) -> list[T]:
+    return [call() for call in calls] if threads is None else together(threads, calls)
+
+
+def rank(run: str) -> Rank:
     """Where a run stands in a list: by age. Runs of two apps for one event are of the same age, to the bit."""
     return run.rpartition(".")[2], run
+
+
+def millis_of(run: str) -> int:
+    """When what started the run was received, milliseconds."""
+    return ulid_millis(rank(run)[0]) or 0
+
+
+def pages(entries: Iterable[T]) -> Iterator[list[T]]:
+    """The entries in lists to be read at once: a few to begin with, as most lists are short, then as many as may be."""
+    iterator, size = iter(entries), _FEW
+    while page := list(islice(iterator, size)):
+        yield page
+        size = _PAGE

@@ -35,6 +35,7 @@ def start_run(
     *,
     entry: Mapping[str, Any] | None = None,
     parent: Parent | None = None,
+    child: bool = False,
     call: str | None = None,
     compute: str | None = None,
     replay_of: str | None = None,
@@ -67,6 +68,7 @@ def start_run(
         compute=compute or (entry or {}).get("compute", "default"),
         due_at=now + DISPATCH_DEADLINE,
         parent=parent,
+        child=child,
         call=call,
         replay_of=replay_of,
         fork=fork,
@@ -104,7 +106,7 @@ def start_run(
 
 
 def start_child(ports: Ports, body: Mapping[str, JSON], *, again: bool) -> None:
-    """Create the child run that a step asked for."""
+    """Create the run that a step or a client asked for."""
     data = body["data"] if "data" in body else loads(ports.payloads.download(body["data_ref"]))
     parent = Parent(**body["parent"]) if body.get("parent") else None
     fork = branch_off(ports, body.get("fork"))
@@ -118,6 +120,7 @@ def start_child(ports: Ports, body: Mapping[str, JSON], *, again: bool) -> None:
         body["run"],
         event,
         parent=parent,
+        child=bool(body.get("child")),
         call=body.get("call"),
         compute=body.get("compute"),
         replay_of=body.get("replay_of"),

@@ -100,7 +100,9 @@ def invoke(
     }
     if run.quiet:
         message["quiet"] = True
-    if not detached:
+    if detached:
+        message["child"] = True
+    else:
         veiled = core.values.veil("invoke", shape)
         message["parent"] = {"run": run.id, "step": key, "id": name, "kind": "invoke", "shape": veiled}
     operation = (DetachedRun if detached else ChildRun)(

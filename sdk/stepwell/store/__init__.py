@@ -10,6 +10,7 @@ from stepwell.store.events import Events
 from stepwell.store.gates import Gates
 from stepwell.store.guards import Guards
 from stepwell.store.keys import Keys
+from stepwell.store.notes import Notes
 from stepwell.store.rates import Rates
 from stepwell.store.runs import Runs
 from stepwell.store.table import Table
@@ -33,6 +34,7 @@ class Store:
         self.crons = Crons(table)
         self.due = Due(table)
         self.keys = Keys(table)
+        self.notes = Notes(table, retention=retention)
         self.rates = Rates(table)
 
 

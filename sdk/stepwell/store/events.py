@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 
 from stepwell.codec import dumps, loads
 from stepwell.events import Envelope
-from stepwell.ids import event_millis, ulid_of
+from stepwell.ids import event_millis, ulid_millis, ulid_of
 from stepwell.payloads import INLINE_STEP, Payloads
 from stepwell.records import Stored
 from stepwell.store import layout
 from stepwell.store.table import Lost, Table
+from stepwell.threads import Threads, together
 
 DAY_MS = 86_400_000
 RECENT = 800
 """Logged events that are looked at, to find out what a wait has missed."""
 RECENT_DAYS = 7
+FIRST_PAGE = 10
+"""Logged events read at once of each shard; more if more are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,21 @@ class Events:
                 for item in self._table.query(pk, between=(lowest, highest + "~")):
                     yield self.unpack(item["event"])
             day += DAY_MS
+
+    def newest(self, since: int, until: int, name: str | None, *, threads: Threads) -> Iterator[tuple[int, Envelope]]:
+        """The logged events received from `since` to `until`, two times of one day, newest first, of this name if one is
+        given; each with the time it was received (milliseconds). Strongly consistent."""
+        span = (ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10) + "~")
+        shards = [
+            self._table.query(layout.log_pk(span[0], shard), between=span, newest_first=True, first_page=FIRST_PAGE)
+            for shard in range(layout.LOG_SHARDS)
+        ]
+        heads = together(threads, [partial(next, shard, None) for shard in shards])
+        begun = [chain([head], shard) for head, shard in zip(heads, shards, strict=True) if head is not None]
+        for item in heapq.merge(*begun, key=lambda item: str(item["sk"]), reverse=True):
+            ulid, _, named = item["sk"].partition("#")
+            if name in (None, named):
+                yield ulid_millis(ulid) or 0, self.unpack(item["event"])
 
     def recent(self, name: str, since: int, until: int) -> tuple[list[Envelope], bool]:
         """Logged events of this name received from `since` to `until`, newest first, and whether these are all.

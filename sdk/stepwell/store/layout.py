@@ -24,13 +24,19 @@ One table, keys `pk` and `sk`, one index `due` (keys only), `ttl` for cleaning u
     key      KEYS                           KEY#<hash>            an event key of the webhook door, by its SHA-256
     rate     RATE#<subject>                 <window>              requests to the door in a window of time, counted
     again    AGAIN#<app>#<event>            <operation>           the run as which a bulk operation replays an event
+    asked    ASKED#<app>#<function>#<hash>  ASKED                 the run as which a function is invoked under an id
 
 Run ids begin with the app id and a dot, so one `dynamodb:LeadingKeys` condition fences the worker of an app:
 `RUN#<app>.*`, `WAIT#<app>#*`, `PATHS#<app>#*`, `GATE#<app>#*`, `TAG#<app>#*`.
 
 **The index `due`** (`due_pk`, `due_sk`) holds a run under `DUE#<shard>` / due_at while it lives, and under
-`DONE#<app>/<function>#<day>#<status>#<shard>` / run id once it has ended. The sweeper reads the first, lists of runs the
-second. It is eventually consistent, so whoever finds a run in it reads the run itself before acting.
+`DONE#<app>/<function>#<end>#<shard>` / run id once it has ended. The sweeper reads the first, lists of runs both. It is
+eventually consistent, so whoever finds a run in it reads the run itself before acting.
+
+An end is a status, or `taken` for the run of an event that a batch took along: lists of runs have the batch's run in its
+stead, lists of events read it. Run ids sort by time, so a list of any stretch of time takes one range of each partition, 4
+shards for a function and an end, no matter how old the deployment is. Such a partition holds as many runs as are kept; in
+an index it may be of any size, and it takes 1,000 ends a second.
 
 Whatever else has a time at which the sweeper is to look at it stands under `DUE#<shard>` as well, told apart by the
 prefix of its pk. A **schedule** stands there from its registration until it is removed, due two minutes before the
@@ -70,6 +76,11 @@ and the epoch 0, as if written from outside.
 repeats the operation meets that, and asks for the same run again, or for nothing if it exists. A replay has the event of
 its original, so an operation that comes across both replays them once.
 
+**Invoked under an id.** Which run it is to be, and the digest of its data, is noted before it is asked for (CREATE). Who
+gives the id again meets that, and asks for the same run if it is not there yet. A run that is gone but has left checkpoints
+behind has expired before them, and is not asked for again: it would begin among them. Then another run is noted (STANDS).
+The note is kept for a year beyond the retention.
+
 Conditions
 ----------
 All writes that race are one conditional write; whoever loses reads the winner from the refusal (ALL_OLD) and goes on
@@ -105,6 +116,7 @@ so every loser first looks whether the winner is itself.
     UNBEATEN        the callback is open and no heartbeat has come since the holder looked.
     SEEN_DUE        due_at is what the sweeper saw: of two sweepers one moves it. (Of a run, a schedule or a gate.)
     LONGER          the tag is not filed, or would expire earlier.
+    STANDS          the note names the run that was read: of two who ask for another run one does.
 
 Gates
 -----
@@ -151,7 +163,7 @@ from __future__ import annotations
 from stepwell.clock import from_millis
 from stepwell.codec import canonical
 from stepwell.ids import digest, shard_of, ulid_millis
-from stepwell.records import RunStatus, StepStatus
+from stepwell.records import RunState, RunStatus, StepStatus
 
 DUE_SHARDS = 8
 """1,000 index writes a second each; the sweeper queries all of them every minute."""
@@ -193,6 +205,7 @@ EXISTS = "attribute_exists(pk)"
 WATCHED = "attribute_exists(#due_sk)"
 EMPTY_LINE = "#due_sk = :seen_due AND (attribute_not_exists(#waiting) OR #waiting <= :none)"
 LONGER = "attribute_not_exists(pk) OR #ttl < :ttl"
+STANDS = "#run = :seen_run"
 
 STATUS_VALUES: dict[str, str] = {
     **{f":{status.value}": status.value for status in RunStatus},
@@ -336,15 +349,27 @@ def again_pk(app: str, function: str, *event: str) -> str:
     return f"AGAIN#{app}#{digest(function, *event).hex()[:32]}"
 
 
-def done_key(run: str, app: str, function: str, status: RunStatus) -> tuple[str, str]:
-    """Where an ended run stands in the index: under the day it was created, so that ids give ranges of time."""
-    day = day_of(ulid_millis(run.rpartition(".")[2]) or 0)
-    return done_pk(app, function, day, status, shard_of(run, DONE_SHARDS)), run
+TAKEN = "taken"
+"""The end, in the index, of the run of an event that a batch took along."""
 
 
-def done_pk(app: str, function: str, day: str, status: RunStatus, shard: int) -> str:
+ASKED_SK = "ASKED"
+
+
+def asked_pk(app: str, function: str, chosen: str) -> str:
+    """The partition of the run as which a function is invoked under an id of the caller's own."""
+    return f"ASKED#{app}#{function}#{digest('asked', chosen).hex()[:32]}"
+
+
+def done_key(run: RunState, status: RunStatus) -> tuple[str, str]:
+    """Where a run stands in the index once it has ended so."""
+    end = TAKEN if run.taken_by is not None else status.value
+    return done_pk(run.app, run.function, end, shard_of(run.id, DONE_SHARDS)), run.id
+
+
+def done_pk(app: str, function: str, end: str, shard: int) -> str:
     """One partition of ended runs in the index."""
-    return f"DONE#{app}/{function}#{day}#{status.value}#{shard}"
+    return f"DONE#{app}/{function}#{end}#{shard}"
 
 
 def day_of(ms: int) -> str:

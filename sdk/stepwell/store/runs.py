@@ -9,9 +9,13 @@ from typing import Any
 
 from stepwell.codec import canonical, dumps, loads
 from stepwell.errors import ErrorInfo
+from stepwell.ids import ulid_of
 from stepwell.records import Fork, Lease, Parent, RunState, RunStatus, StepState, StepStatus, Stored
 from stepwell.store import layout
 from stepwell.store.table import Item, Lost, Table
+
+FIRST_PAGE = 25
+"""Keys read at once of each partition of ended runs: there are many partitions, and most lists want the newest few."""
 
 
 class LostRun(Exception):
@@ -99,16 +103,6 @@ class Runs:
         except Lost as lost:
             raise LostRun.to(lost.item) from None
 
-    def note_replay(self, run: RunState, operation: str, new: str, *, ttl: int) -> str:
-        """Note that a bulk operation replays the event of a run as `new`. CREATE: gives what stands, this or the first."""
-        pk = layout.again_pk(run.app, run.function, run.event_name, run.event_id, run.event_digest)
-        item = {"pk": pk, "sk": operation, "run": new, "ttl": ttl}
-        try:
-            self._table.put(item, if_=layout.CREATE)
-        except Lost as lost:
-            return str((lost.item or {}).get("run", new))
-        return new
-
     def count_wake(self, run: str) -> RunState:
         """Tell a running holder that something happened. RUNNING; raises LostRun."""
         try:
@@ -195,10 +189,12 @@ class Runs:
         """All live runs of one shard, by the time they are due."""
         yield from _runs_of(self._table.query_index(f"DUE#{shard}"))
 
-    def ended(self, app: str, function: str, day: str, status: RunStatus, shard: int) -> Iterator[str]:
-        """Runs that have ended, of one function, day of creation, status and shard; newest first."""
-        pk = layout.done_pk(app, function, day, status, shard)
-        for key in self._table.query_index(pk, newest_first=True):
+    def ended(self, app: str, function: str, end: str, shard: int, *, since: int, until: int) -> Iterator[str]:
+        """Runs that have ended, of one function, end (a status, or `taken`) and shard, created from `since` to `until`
+        (milliseconds), newest first: one range Query, whose first page is small."""
+        lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10)
+        pk, span = layout.done_pk(app, function, end, shard), (f"{app}.{lowest}", f"{app}.{highest}")
+        for key in self._table.query_index(pk, between=span, newest_first=True, first_page=FIRST_PAGE):
             yield key["due_sk"]
 
 
@@ -227,7 +223,7 @@ def run_item(run: RunState) -> Item:
     """The item of a run. Absent fields and defaults are left out: every byte is paid for."""
     due_pk, due_sk = layout.due_key(run.id, run.due_at) if run.due_at is not None else (None, None)
     if run.status.is_terminal and not run.owes:
-        due_pk, due_sk = layout.done_key(run.id, run.app, run.function, run.status)
+        due_pk, due_sk = layout.done_key(run, run.status)
     item: Item = {
         "pk": layout.run_pk(run.id),
         "sk": layout.RUN_SK,
@@ -249,6 +245,7 @@ def run_item(run: RunState) -> Item:
         "reason": run.reason,
         "call": run.call,
         "replay_of": run.replay_of,
+        "child": run.child or None,
         "on_failure": run.on_failure or None,
         "start_within": run.start_within,
         "finish_within": run.finish_within,
@@ -324,6 +321,7 @@ def run_from(item: Item) -> RunState:
         taken_by=item.get("taken_by"),
         memories=tuple(item.get("memories", ())),
         fork=Fork(**fork) if fork else None,
+        child=item.get("child", False),
         on_failure=item.get("on_failure", False),
         start_within=item.get("start_within"),
         finish_within=item.get("finish_within"),

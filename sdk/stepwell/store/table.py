@@ -39,6 +39,8 @@ TABLE_SPEC: dict[str, Any] = {
 }
 """What CreateTable takes, without the name."""
 TTL_ATTRIBUTE = "ttl"
+MOST_ITEMS = 10_000
+"""Asked for in one page: about so many of the smallest fit."""
 
 _NAME = re.compile(r"#(\w+)")
 _VALUE = re.compile(r":\w+")
@@ -133,16 +135,29 @@ class Table:
         consistent: bool = True,
         newest_first: bool = False,
         page: int | None = None,
+        first_page: int | None = None,
     ) -> Iterator[Item]:
-        """The items of a partition in the order of their sort keys, page by page (1 MB each, or `page` items)."""
+        """The items of a partition in the order of their sort keys.
+
+        Page by page: 1 MB each, or `page` items; or `first_page` items, then four times as many, and so on.
+        """
         limit = {} if page is None else {"Limit": page}
-        yield from self._query("pk", "sk", pk, prefix, between, None, newest_first, ConsistentRead=consistent, **limit)
+        more = {"ConsistentRead": consistent, "first_page": first_page, **limit}
+        yield from self._query("pk", "sk", pk, prefix, between, None, newest_first, **more)
 
     def query_index(
-        self, pk: str, *, between: tuple[str, str] | None = None, newest_first: bool = False
+        self,
+        pk: str,
+        *,
+        between: tuple[str, str] | None = None,
+        newest_first: bool = False,
+        first_page: int | None = None,
     ) -> Iterator[Item]:
-        """The keys of the items in a partition of the index. Eventually consistent: read the item before acting."""
-        yield from self._query("due_pk", "due_sk", pk, None, between, INDEX, newest_first)
+        """The keys of the items in a partition of the index. Eventually consistent: read the item before acting.
+
+        Page by page: 1 MB each, or `first_page` keys, then four times as many, and so on.
+        """
+        yield from self._query("due_pk", "due_sk", pk, None, between, INDEX, newest_first, first_page=first_page)
 
     def batch_get(self, keys: Iterable[tuple[str, str]]) -> list[Item]:
         """Those of the items that exist, strongly consistent, in no order. Asks again for what was left over."""
@@ -164,6 +179,7 @@ class Table:
         between: tuple[str, str] | None,
         index: str | None,
         newest_first: bool,
+        first_page: int | None,
         **more: Any,
     ) -> Iterator[Item]:
         condition, given = "#p = :p", {":p": {"S": pk}}
@@ -186,6 +202,8 @@ class Table:
         }
         if index:
             request["IndexName"] = index
+        if first_page is not None:
+            request["Limit"] = first_page
         while True:
             page = self.client().query(**request)
             for item in page["Items"]:
@@ -193,6 +211,8 @@ class Table:
             if not page.get("LastEvaluatedKey"):
                 return
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+            if first_page is not None:
+                request["Limit"] = min(4 * request["Limit"], MOST_ITEMS)
 
     def _write(
         self,

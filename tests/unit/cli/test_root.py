@@ -40,9 +40,21 @@ print(json.dumps(sorted(heavy & set(sys.modules))))
 def test_every_group_is_in_the_help() -> None:
     status, out, _ = stepwell("--help")
     assert status == 0
-    for command in ("demo", "send", "invoke", "runs", "events", "functions", "keys", "dlq", "doctor", "cost"):
+    for command in (
+        "demo",
+        "send",
+        "invoke",
+        "runs",
+        "events",
+        "callbacks",
+        "functions",
+        "keys",
+        "dlq",
+        "doctor",
+        "cost",
+    ):
         assert f" {command} " in out
-    assert len(GROUPS) == 10
+    assert len(GROUPS) == 11
 
 
 def test_the_version_is_that_of_the_package() -> None:
