@@ -31,7 +31,7 @@ from stepwell.errors import (
     UnknownFunction,
     UnknownRun,
 )
-from stepwell.events import INVOKED, Envelope, Event, check_id, check_sender, check_tenant, parse_ts
+from stepwell.events import INVOKED, Envelope, Event, check_id, check_made, check_sender, check_tenant, event_ts
 from stepwell.finding import Filters, Finder, checked_limit, named
 from stepwell.ids import event_id_of, event_key, event_millis, run_id
 from stepwell.middleware.base import Chain, Middleware
@@ -156,8 +156,8 @@ class Client:
         name, body = event_body(event, data)
         check_sender(name, "A client")
         now = self._ports.now()
-        event_id = check_id(id) if id is not None else event_id_of(self._ports.ids.ulid(now))
-        return Envelope(event_id, name, body, now if ts is None else parse_ts(ts), check_tenant(tenant))
+        event_id = check_made(check_id(id), now) if id is not None else event_id_of(self._ports.ids.ulid(now))
+        return Envelope(event_id, name, body, now if ts is None else event_ts(ts, now), check_tenant(tenant))
 
     def events(
         self,

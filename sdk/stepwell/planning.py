@@ -17,7 +17,7 @@ from stepwell.engine.operations import BodyStep, Operation, Poll, send_events
 from stepwell.engine.resolve import shape_of
 from stepwell.engine.waits import CallbackWait, ChildRun, DetachedRun, EventWait, Sleep
 from stepwell.errors import InvalidOption, NotSerializable
-from stepwell.events import SCOPE, Envelope, Event, check_id, check_sender, check_tenant, parse_ts
+from stepwell.events import SCOPE, Envelope, Event, check_id, check_sender, check_tenant, event_ts
 from stepwell.expressions import EVENTS, check_expression
 from stepwell.ids import child_run_id, derived_ulid, digest, event_id_of
 from stepwell.middleware.visibility import check_wait
@@ -160,7 +160,7 @@ class Planner:
         check_sender(name, "A step")
         now = self.core.now()
         made = event_id_of(derived_ulid(now, "sent", self.core.run.id, key, str(index)))
-        when = now if ts is None else parse_ts(ts)
+        when = now if ts is None else event_ts(ts, self.core.ports.now())
         return Envelope(check_id(event_id) if event_id is not None else made, name, body, when, check_tenant(tenant))
 
     def _body(self, key: str, id: str, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Operation:
