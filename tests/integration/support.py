@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from stepwell import AsyncContext, Context, Run, Stepwell
 from stepwell.app import Function
+from stepwell.engine.registration import register
 from stepwell.testing import DeadLetter, LocalStepwell
 from stepwell.testing.observations import Began, Wrote
 from stepwell_lambdas.registrar import handler as registrar
@@ -98,6 +99,13 @@ def writes_to(local: LocalStepwell, run: Run, prefix: str) -> int:
     return sum(
         1 for write in local.world.observations.of(Wrote) if write.run_id == run.id and write.sk.startswith(prefix)
     )
+
+
+def declare_as(local: LocalStepwell, changed: Stepwell) -> None:
+    """Register an app as another declaration of it says, and leave its workers as they are."""
+    ports = local._ports(counted=False)
+    workers = dict(ports.store.apps.current()[0][changed.id].workers)
+    register(ports, changed.manifest(), workers)
 
 
 def redeploy(local: LocalStepwell, app: Stepwell, kind: str = "Update") -> None:
