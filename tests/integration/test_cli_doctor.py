@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from stepwell import Context, Stepwell
 from stepwell.cli.doctor import command
 from stepwell.cli.root import cli
+from stepwell.queue import RECEIVES
 from stepwell.testing import LocalStepwell
 
 app = Stepwell("shop")
@@ -247,7 +248,7 @@ def no_redrive(stack: Stack) -> None:
 
 
 def foreign_dead_letters(stack: Stack) -> None:
-    redrive = json.dumps({"deadLetterTargetArn": stack.queue_arn, "maxReceiveCount": 10})
+    redrive = json.dumps({"deadLetterTargetArn": stack.queue_arn, "maxReceiveCount": RECEIVES})
     stack.set_queue(RedrivePolicy=redrive)
 
 
