@@ -14,7 +14,7 @@ def test_an_issue_that_is_opened_is_triaged_once() -> None:
             reply = local.webhook("github", issue, headers=headers)  # signed as GitHub would
             assert reply.status == 202
         local.run_until_idle()
-        run = local.run("d-1")
+        run = local.run(reply.json()["ids"][0])
         assert run is not None
         assert run.result == "opened #7"
 

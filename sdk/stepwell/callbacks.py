@@ -11,8 +11,11 @@ import binascii
 import hmac
 
 from stepwell.errors import UnknownCallback
-from stepwell.ids import digest
+from stepwell.ids import digest, is_run_id
 from stepwell.records import RunState
+
+LONGEST = 8192
+"""Characters of a token; the key of a step is a part of it, and URLs are not longer."""
 
 
 def callback_token(run: RunState, key: str) -> str:
@@ -27,12 +30,19 @@ def callback_url(api_url: str | None, token: str) -> str:
 
 
 def parse_token(token: str) -> tuple[str, str]:
-    """Run and step key of a token, not yet proven. Raises UnknownCallback."""
+    """Run and step key of a token, not yet proven. Raises UnknownCallback.
+
+    Anybody may say anything in place of a token: what comes back can be asked for in the table.
+    """
+    if len(token) > LONGEST:
+        raise UnknownCallback("This is not a callback token.")
     try:
         run, step, _ = token.split("~")
         key = base64.urlsafe_b64decode(step + "=" * (-len(step) % 4)).decode()
     except (ValueError, AttributeError, binascii.Error):
         raise UnknownCallback("This is not a callback token.") from None
+    if not is_run_id(run):
+        raise UnknownCallback("This is not a callback token.")
     return run, key
 
 
