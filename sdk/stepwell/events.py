@@ -154,8 +154,8 @@ def check_name(name: JSON) -> str:
         raise InvalidEvent(f"An event needs a name such as 'order/created', got {name!r:.80}.")
     if len(name) > MAX_NAME or not _NAME.fullmatch(name) or len(name.encode()) > MAX_NAME_BYTES:
         raise InvalidEvent(
-            f"Event name {name[:80]!r}: at most {MAX_NAME} characters ({MAX_NAME_BYTES} bytes in UTF-8), no white space, "
-            "'#' or '*'."
+            f"Event name {name[:80]!r}: at most {MAX_NAME} characters, no white space, '#' or '*', and at most "
+            f"{MAX_NAME_BYTES} bytes in UTF-8."
         )
     return name
 
