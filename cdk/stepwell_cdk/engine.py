@@ -19,10 +19,11 @@ from stepwell_cdk.storage import Storage
 ORCHESTRATOR_TIMEOUT = cdk.Duration.seconds(30)
 """A batch takes tens of milliseconds; the rest is room for a throttled table."""
 
-CONSUMER_TIMEOUT = cdk.Duration.seconds(60)
-"""Longer than the orchestrator's, for which the consumer waits: a batch must not be given up while being stored."""
+CONSUMER_TIMEOUT = cdk.Duration.seconds(75)
+"""Longer than the orchestrator's, for which the consumer waits: a batch must not be given up while being stored. More than
+twice as long: when a message has cost the orchestrator all its time, there is still enough to ask for its neighbours."""
 
-VISIBILITY = cdk.Duration.seconds(6 * 60)
+VISIBILITY = cdk.Duration.seconds(6 * 75)
 """Six times the consumer's time-out, as AWS asks: throttled deliveries must not overlap."""
 
 SWEEPER_TIMEOUT = cdk.Duration.seconds(55)

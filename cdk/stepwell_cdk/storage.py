@@ -11,13 +11,11 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from stepwell.queue import RECEIVES
 from stepwell_cdk.findings import explain
 
 INDEX = "due"
 """The table's one index: what is due when, and ended runs by day. No decision about a run is taken from it."""
-
-RECEIVES = 10
-"""Deliveries before a message is a dead letter. Few would kill healthy messages: a throttled delivery counts too."""
 
 DEAD_LETTER_RETENTION = cdk.Duration.days(14)
 """The longest SQS keeps anything. Messages keep their first time of arrival when they move, so the main queue has

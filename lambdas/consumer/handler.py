@@ -6,14 +6,14 @@ from typing import Any
 
 from stepwell.engine.intake import consume
 from stepwell.ports import Ports
-from stepwell_lambdas.lazy import Handler, lazily
+from stepwell_lambdas.lazy import Handler, lazily, remaining
 
 
 def make_handler(ports: Ports) -> Handler:
     """The handler over these ports."""
 
     def handler(event: Any, context: Any) -> dict[str, Any]:
-        failed = consume(ports, event["Records"])
+        failed = consume(ports, event["Records"], lambda: remaining(context))
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
     return handler

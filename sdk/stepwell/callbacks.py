@@ -13,10 +13,13 @@ import hmac
 import re
 
 from stepwell.errors import UnknownCallback
-from stepwell.ids import digest
+from stepwell.ids import digest, is_run_id
 
 _IN_TEXT = re.compile(r"(~[A-Za-z0-9_-]+~)[0-9a-f]+")
 """A token in a text, from its step on. Also the beginning of one: half a secret is half as hard to guess."""
+
+LONGEST = 8192
+"""Characters of a token; the key of a step is a part of it, and URLs are not longer."""
 
 
 def callback_token(key: bytes, run: str, step: str) -> str:
@@ -46,12 +49,19 @@ def callback_key_name(table: str, app: str) -> str:
 
 
 def parse_token(token: str) -> tuple[str, str]:
-    """Run and step key of a token, not yet proven. Raises UnknownCallback."""
+    """Run and step key of a token, not yet proven. Raises UnknownCallback.
+
+    Anybody may say anything in place of a token: what comes back can be asked for in the table.
+    """
+    if len(token) > LONGEST:
+        raise UnknownCallback("This is not a callback token.")
     try:
         run, step, _ = token.split("~")
         key = base64.urlsafe_b64decode(step + "=" * (-len(step) % 4)).decode()
     except (ValueError, AttributeError, binascii.Error):
         raise UnknownCallback("This is not a callback token.") from None
+    if not is_run_id(run):
+        raise UnknownCallback("This is not a callback token.")
     return run, key
 
 

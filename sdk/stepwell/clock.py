@@ -6,6 +6,9 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+MAX_MILLIS = 253_402_300_799_999
+"""The last millisecond of the year 9999, the last that a datetime can hold."""
+
 
 class Clock(Protocol):
     """What the engine needs of time."""
@@ -28,8 +31,11 @@ def millis(seconds: float) -> int:
 
 
 def from_millis(ms: int) -> datetime:
-    """An aware datetime in UTC from stored milliseconds."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    """An aware datetime in UTC from stored milliseconds; the nearest there is, from 1970 to 9999.
+
+    A ULID can carry a time up to the year 10889. What was stored with one must still be listed, and ended.
+    """
+    return datetime.fromtimestamp(min(max(ms, 0), MAX_MILLIS) / 1000, UTC)
 
 
 def iso(ms: int) -> str:

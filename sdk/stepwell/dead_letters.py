@@ -9,6 +9,8 @@ from typing import Any
 
 from stepwell.clock import from_millis
 from stepwell.errors import UnknownLetter
+from stepwell.ids import message_event_id
+from stepwell.queue import LETTER_CODE, LETTER_ID, LETTER_REASON, RECEIVES, attribute
 
 HIDDEN = 120
 """Seconds a message is hidden from others while somebody looks through the queue."""
@@ -23,13 +25,16 @@ class DeadLetter:
     id: str
     """The id of the SQS message; a redriven one that fails again comes back under another."""
     code: str
-    """Why it is there, in one word; `too-many-receives` if SQS moved it after ten failed deliveries."""
+    """Why it is there, in one word; `too-many-receives` if SQS moved it after 30 failed deliveries."""
     reason: str
     body: str
     """As it was sent."""
     sent_at: datetime
     _receipt: str
     _group: str | None
+    _event_id: str | None
+    """The id of an event whose sender gave it none. Sent back, it is the same event: what it has started, it starts no
+    second time."""
 
 
 class DeadLetters:
@@ -55,8 +60,10 @@ class DeadLetters:
         letters = self._receive()
         chosen = [letter for letter in letters if id is None or letter.id == id]
         for letter in chosen:
-            group = {"MessageGroupId": letter._group} if letter._group else {}
-            self._sqs().send_message(QueueUrl=self._main_url, MessageBody=letter.body, **group)
+            extra: dict[str, Any] = {"MessageGroupId": letter._group} if letter._group else {}
+            if letter._event_id:
+                extra["MessageAttributes"] = {LETTER_ID: attribute(letter._event_id)}
+            self._sqs().send_message(QueueUrl=self._main_url, MessageBody=letter.body, **extra)
             self._sqs().delete_message(QueueUrl=self._url, ReceiptHandle=letter._receipt)
         self._put_back([letter for letter in letters if letter not in chosen])
         if id is not None and not chosen:
@@ -89,12 +96,18 @@ class DeadLetters:
 def _letter(message: dict[str, Any]) -> DeadLetter:
     told = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
     system = message.get("Attributes", {})
+    sent, event_id = int(system.get("SentTimestamp", 0)), told.get(LETTER_ID)
+    if event_id is None and LETTER_CODE not in told:  # moved by SQS, which keeps the id and the time of a message
+        event_id = message_event_id(sent, message["MessageId"])
     return DeadLetter(
         id=message["MessageId"],
-        code=told.get("stepwell_code", "too-many-receives"),
-        reason=told.get("stepwell_reason", "It was delivered ten times and could not be handled; see the logs."),
+        code=told.get(LETTER_CODE, "too-many-receives"),
+        reason=told.get(
+            LETTER_REASON, f"It was delivered {RECEIVES} times, over hours, and could not be handled; see the logs."
+        ),
         body=message["Body"],
-        sent_at=from_millis(int(system.get("SentTimestamp", 0))),
+        sent_at=from_millis(sent),
         _receipt=message["ReceiptHandle"],
         _group=system.get("MessageGroupId"),
+        _event_id=event_id,
     )

@@ -4,6 +4,7 @@
     ├── InvalidOption                 a function, step or policy was declared with options that make no sense
     ├── InvalidEvent                  an event that can never be accepted (not JSON, no name, wrong data ...)
     ├── DuplicateEvent                the id of an earlier event, with other data
+    ├── Undecided                     a condition could not be evaluated for an event
     ├── PayloadTooLarge               an event or a result above the configured cap
     ├── NotSerializable               a value that cannot be written as JSON or read back as its annotation says
     ├── MisplacedStep                 a step inside a step, from a thread Stepwell does not know, or never awaited
@@ -102,6 +103,12 @@ class DuplicateEvent(InvalidEvent):
     """An event with the id of an earlier one but other data: one of the two would be lost silently."""
 
     code = "duplicate-event"
+
+
+class Undecided(StepwellError):
+    """The condition of a trigger could not be evaluated for an event, so nobody knows whether its function was meant."""
+
+    code = "undecided"
 
 
 class PayloadTooLarge(StepwellError):

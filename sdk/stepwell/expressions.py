@@ -2,17 +2,30 @@
 
 The evaluator is Google's own C++ implementation, which loads in milliseconds. It is imported at the first expression,
 so an app without one does not pay for it.
+
+An expression that has no value for an event, because a field is missing or of another type than it thinks, is a ValueError:
+as a condition it does not hold, as a key there is none. One that could not be evaluated at all (mostly because it goes
+through so many elements that CEL gives up) is CannotEvaluate: whoever asked must not take that for an answer.
+
+JSON knows whole numbers of any size, CEL those of 64 bits. A larger one counts as a double, so that nothing in an event
+that an expression does not even mention can keep it from being evaluated. What an expression names by its path alone
+(`event.data.id`) is taken from the event as it stands, all digits kept: two ids are never the same for being large.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from stepwell.codec import JSON
 from stepwell.errors import InvalidOption
 from stepwell.events import SCOPE
+
+logger = logging.getLogger("stepwell")
 
 EVENTS = ("event", "async")
 """The variables of expressions over the event of a run and one that comes in."""
@@ -24,9 +37,18 @@ _ASYNC = re.compile(r"\basync\b")
 _BOUND = re.compile(r"\(\s*(?:event|async)\s*,")
 """A macro that gives the name another meaning."""
 _FIELD = re.compile(r"(?<![\w.])(?<!\.\s)(?P<event>event|async)\s*\.\s*(?P<field>\w+)\b(?!\s*\()")
+_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+"""An expression that only names a field."""
+_TOO_LARGE = re.compile(r"Integer value .* out of range", re.S)
+"""What the library says of a whole number of more than 64 bits, wherever in the event it stands."""
+_HALF = re.compile("[\ud800-\udfff]")
 _FAULT = re.compile(
     r":\d+:(?P<column>\d+): (?:Syntax error: )?(?P<says>.+?)(?: expecting \{.*| \(in container '.*)?$", re.M
 )
+
+
+class CannotEvaluate(ValueError):
+    """An expression could not be evaluated, which says nothing about the event."""
 
 
 class Expression:
@@ -35,26 +57,45 @@ class Expression:
     def __init__(self, source: str, variables: tuple[str, ...] = EVENTS) -> None:
         self.source = source
         self._program = _environment(variables).compile(source)
+        self._path = source.split(".") if _PATH.fullmatch(source) else None
 
     def value(self, event: dict[str, JSON], incoming: dict[str, JSON] | None = None) -> JSON:
         """What the expression gives for this event, as plain JSON.
 
-        `incoming` is bound to `async`. Raises ValueError if it cannot be evaluated, for example for a missing field.
+        `incoming` is bound to `async`. Raises ValueError if it has no value, for example for a missing field, and
+        CannotEvaluate, which is logged.
         """
-        return self.evaluate({"event": event, "async": incoming or {}})
+        try:
+            return self.evaluate({"event": event, "async": incoming or {}})
+        except CannotEvaluate as error:
+            logger.error("%s", error)
+            raise
 
     def evaluate(self, scope: dict[str, JSON]) -> JSON:
-        """What the expression gives with its variables bound so. Raises ValueError as `value` does."""
+        """What the expression gives with its variables bound so. Raises ValueError and CannotEvaluate as `value` does."""
+        if self._path is not None:
+            return _plain(_at(scope, self._path))
         try:
-            result = self._program.eval(data=scope)
-        except (RuntimeError, TypeError, OverflowError) as error:  # a value CEL has no type for
-            raise ValueError(str(error)) from error
+            result = self._run(scope)
+        except CannotEvaluate:
+            result = None
+        if result is None or (result.type().name() == "ERROR" and _TOO_LARGE.search(str(result.value()))):
+            result = self._run(_fitting(scope))
         if result.type().name() == "ERROR":
-            raise ValueError(str(result.value()))
+            raise ValueError(str(result.value())[:500])
         return _plain(result.plain_value())
 
+    def _run(self, scope: dict[str, JSON]) -> Any:
+        try:
+            return self._program.eval(data=scope)
+        except (RuntimeError, TypeError, OverflowError, UnicodeError) as error:
+            raise CannotEvaluate(f"{self.source!r} cannot be evaluated: {str(error)[:500]}") from error
+
     def holds(self, event: dict[str, JSON], incoming: dict[str, JSON] | None = None) -> bool:
-        """Whether the condition is true. A condition that cannot be evaluated (a missing field) does not hold."""
+        """Whether the condition is true. One that has no value (a missing field) does not hold.
+
+        Nor does one that cannot be evaluated; that is logged. Who must tell it apart asks for the `value`.
+        """
         try:
             return self.value(event, incoming) is True
         except ValueError:
@@ -111,6 +152,34 @@ def _environment(variables: tuple[str, ...]) -> Any:
     from cel_expr_python import cel
 
     return cel.NewEnv(variables=dict.fromkeys(variables, cel.Type.DYN))
+
+
+def _at(scope: Mapping[str, JSON], path: list[str]) -> JSON:
+    """The value at a path. Raises ValueError if there is none."""
+    value: Any = scope
+    for name in path:
+        if not isinstance(value, Mapping) or name not in value:
+            raise ValueError(f"there is no {name!r} in {'.'.join(path)}")
+        value = value[name]
+    return value
+
+
+def _fitting(value: JSON) -> JSON:
+    """The value with what CEL has no type for as near to it as it has one."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+    if isinstance(value, str):
+        return _HALF.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_fitting(name): _fitting(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_fitting(inner) for inner in value]
+    return value
 
 
 def _plain(value: Any) -> JSON:

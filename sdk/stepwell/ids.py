@@ -68,6 +68,11 @@ def event_id_of(ulid: str) -> str:
     return "evt_" + ulid
 
 
+def message_event_id(sent_ms: int, message_id: str) -> str:
+    """The id of an event whose sender gave it none: the same at every delivery of its message."""
+    return event_id_of(derived_ulid(sent_ms, "message", message_id))
+
+
 def event_millis(event_id: str) -> int | None:
     """The time a made event id carries in milliseconds, None for an id its sender chose."""
     return ulid_millis(event_id[4:]) if event_id.startswith("evt_") else None
@@ -93,6 +98,12 @@ def child_run_id(app: str, function: str, parent: str, step: str) -> str:
     """The id of the run a step of another run starts: the same on every attempt of that step."""
     parent_ms = ulid_millis(parent.rpartition(".")[2]) or 0
     return f"{app}.{derived_ulid(parent_ms, 'child', parent, step, function)}"
+
+
+def is_run_id(text: str) -> bool:
+    """Whether the text is as run ids are; not whether there is such a run."""
+    app, _, ulid = text.rpartition(".")
+    return APP_ID.fullmatch(app) is not None and _ULID.fullmatch(ulid) is not None
 
 
 def app_of(run: str) -> str:

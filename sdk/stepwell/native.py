@@ -26,9 +26,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
-from stepwell.codec import JSON, loads
+from stepwell.codec import JSON, parse
 from stepwell.errors import InvalidEvent
-from stepwell.events import Envelope, check_id, check_name, parse_envelope, parse_ts
+from stepwell.events import Envelope, check_data, check_id, check_name, event_ts, parse_envelope
 from stepwell.ids import digest, event_millis
 
 _UNFIT = re.compile(r"[\s\x00-\x1f#*]+")
@@ -97,7 +97,8 @@ def _of_eventbridge(body: Mapping[str, JSON], sent: int) -> Envelope:
         replay_name=replay,
     )
     name = eventbridge_name(source, detail_type)
-    return Envelope(chosen_id(event_id, source="eventbridge"), name, data, _time(body.get("time"), sent))
+    event_id = chosen_id(event_id, source="eventbridge")
+    return Envelope(event_id, name, check_data(data, name), _time(body.get("time"), sent))
 
 
 # ---- S3 ------------------------------------------------------------------------------------------------------------------
@@ -132,7 +133,8 @@ def _of_s3(record: Mapping[str, Any], sent: int) -> Envelope:
         details={name: value for name, value in record.items() if name.endswith("EventData")} or None,
     )
     name = check_name(f"aws/s3/{fit(event.partition(':')[0])}")
-    return Envelope(f"s3-{digest(*parts).hex()[:40]}", name, data, _time(record.get("eventTime"), sent))
+    event_id = f"s3-{digest(*parts).hex()[:40]}"
+    return Envelope(event_id, name, check_data(data, name), _time(record.get("eventTime"), sent))
 
 
 # ---- SNS -----------------------------------------------------------------------------------------------------------------
@@ -142,14 +144,16 @@ def _of_sns(body: Mapping[str, JSON], sent: int) -> list[Envelope]:
     """Amazon SNS developer guide, "Message formats": a notification without raw message delivery."""
     if body["Type"] != "Notification":
         raise InvalidEvent(
-            f"SNS sent a {str(body['Type'])[:40]} of {body['TopicArn']}, not a notification. A subscription of another "
-            "account's topic must be confirmed: open the SubscribeURL in the message."
+            f"SNS sent a {str(body['Type'])[:40]} of {str(body['TopicArn'])[:200]}, not a notification. A subscription of "
+            "another account's topic must be confirmed: open the SubscribeURL in the message."
         )
-    text, message_id, happened = body.get("Message"), str(body["MessageId"]), _time(body.get("Timestamp"), sent)
+    text, message_id = body.get("Message"), str(body["MessageId"])
+    happened = min(_time(body.get("Timestamp"), sent), sent)
     message = _parsed(text)
     if isinstance(message, dict):
         if isinstance(message.get("name"), str) and isinstance(message.get("data"), dict) and "stepwell" not in message:
-            return [parse_envelope(message, default_id=message_id, received_ms=happened)]
+            default_id = chosen_id(message_id, source="sns")
+            return [parse_envelope(message, default_id=default_id, received_ms=happened)]
         carried = None if message.keys() >= _SNS else native_events(message, sent=happened)
         if carried is not None:
             return carried
@@ -162,15 +166,15 @@ def _of_sns(body: Mapping[str, JSON], sent: int) -> list[Envelope]:
     )
     data["message"] = message
     topic = str(body["TopicArn"]).rpartition(":")[2]
-    event_id = chosen_id(message_id, source="sns")
-    return [Envelope(event_id, check_name(f"aws/sns/{fit(topic)}"), data, happened)]
+    event_id, name = chosen_id(message_id, source="sns"), check_name(f"aws/sns/{fit(topic)}")
+    return [Envelope(event_id, name, check_data(data, name), happened)]
 
 
 def _parsed(text: JSON) -> JSON:
     """The object or list that the text is the JSON of; the text itself if it is neither."""
     if isinstance(text, str) and text.lstrip()[:1] in ("{", "["):
         try:
-            return loads(text)
+            return parse(text)
         except (ValueError, RecursionError):
             pass
     return text
@@ -179,11 +183,12 @@ def _parsed(text: JSON) -> JSON:
 # ---- helpers -------------------------------------------------------------------------------------------------------------
 
 
-def _time(value: JSON, otherwise: int) -> int:
+def _time(value: JSON, sent: int) -> int:
+    """The time a source names; that of its message, if it is none that an event can have."""
     try:
-        return otherwise if value is None else parse_ts(value)
+        return sent if value is None else event_ts(value, sent)
     except InvalidEvent:
-        return otherwise
+        return sent
 
 
 def _object(value: JSON) -> dict[str, Any]:

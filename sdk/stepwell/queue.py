@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from stepwell.codec import JSON, dumps
+from stepwell.codec import JSON, sendable
 
 MAX_DELAY = 900
 """Seconds; the most SQS delays a message (AWS SQS quotas)."""
 MAX_BYTES = 1_048_576
 """A message, and all messages of a batch together (AWS SQS quotas)."""
+RECEIVES = 30
+"""Deliveries before a message is a dead letter. With the pauses between them (`redelivery_delay`) that takes more than five
+hours, so an outage of so long makes no healthy message one; a throttled delivery counts, too."""
+LETTER_ID, LETTER_CODE, LETTER_REASON = "stepwell_id", "stepwell_code", "stepwell_reason"
+"""The attributes of a dead letter: the id of an event whose sender gave it none, and why it is one."""
 WAKE_GROUP = "stepwell-wake"
 """Wake-ups are a tenant of their own in the fair queue, so that a flood of events does not delay them."""
 
@@ -25,6 +31,10 @@ class Message:
     delay: float = 0
     """Seconds, rounded up: a wake-up may be late, never early."""
     group: str = WAKE_GROUP
+
+
+_UNFIT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What SQS does not take in a text (AWS SQS API, SendMessage)."""
 
 
 class SendFailed(Exception):
@@ -45,7 +55,7 @@ class Queue:
             self.client().send_message(QueueUrl=self.url, **_entry(messages[0]))
             return
         for batch in _batches(messages):
-            self._send_batch([{"Id": str(n), **_entry(message)} for n, message in enumerate(batch)])
+            self._send_batch([{"Id": str(n), **entry} for n, entry in enumerate(batch)])
 
     def _send_batch(self, entries: list[dict[str, Any]]) -> None:
         # A batch may succeed in part; the answer names the entries that did not (AWS SQS API, SendMessageBatch).
@@ -56,15 +66,20 @@ class Queue:
             entries = [entry for entry in entries if entry["Id"] in failed]
             if not entries:
                 return
+            if all(failure.get("SenderFault") for failure in failed.values()):
+                break  # it would be refused again
         first = next(iter(failed.values()))
         raise SendFailed(f"SQS refused {len(entries)} messages: {first.get('Code')}: {first.get('Message')}")
 
-    def dead_letter(self, body: str, *, code: str, reason: str, group: str | None = None) -> None:
-        """Put a message that can never be handled where people look, with the reason."""
-        attributes = {
-            "stepwell_code": {"DataType": "String", "StringValue": code},
-            "stepwell_reason": {"DataType": "String", "StringValue": reason[:1000]},
-        }
+    def dead_letter(
+        self, body: str, *, code: str, reason: str, group: str | None = None, event_id: str | None = None
+    ) -> None:
+        """Put a message that can never be handled where people look, with the reason.
+
+        event_id: the id that an event goes by whose sender gave it none. Sent back, it is to be the same event.
+        """
+        told = {LETTER_CODE: code, LETTER_REASON: reason[:1000]} | ({LETTER_ID: event_id} if event_id else {})
+        attributes = {name: attribute(value) for name, value in told.items()}
         extra = {"MessageGroupId": group} if group else {}
         body = body or " "  # SQS takes no empty bodies
         self.client().send_message(QueueUrl=self.dlq_url, MessageBody=body, MessageAttributes=attributes, **extra)
@@ -93,27 +108,37 @@ def wake(run: str) -> Message:
     return Message({"stepwell": "wake", "run": run})
 
 
+def children(run: str, *, after: str) -> Message:
+    """Ask the orchestrator to go on cancelling the children of an ended run, with those of the steps after this one."""
+    return Message({"stepwell": "children", "run": run, "after": after})
+
+
 def drain(gate: str) -> Message:
     """Tell the orchestrator that a slot is free and somebody waits for it."""
     return Message({"stepwell": "drain", "gate": gate})
 
 
+def attribute(text: str) -> dict[str, str]:
+    """An attribute of a message. What SQS does not take in it, emptiness included, becomes a question mark."""
+    return {"DataType": "String", "StringValue": _UNFIT.sub("?", text) or "?"}
+
+
 def _entry(message: Message) -> dict[str, Any]:
-    entry: dict[str, Any] = {"MessageBody": dumps(message.body), "MessageGroupId": message.group}
+    entry: dict[str, Any] = {"MessageBody": sendable(message.body), "MessageGroupId": message.group}
     if message.delay > 0:
         entry["DelaySeconds"] = min(MAX_DELAY, math.ceil(message.delay))
     return entry
 
 
-def _batches(messages: Iterable[Message]) -> Iterable[list[Message]]:
-    batch: list[Message] = []
+def _batches(messages: Iterable[Message]) -> Iterable[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
     size = 0
-    for message in messages:
-        length = len(dumps(message.body).encode())
+    for entry in [_entry(message) for message in messages]:  # all of them, before the first is sent
+        length = len(entry["MessageBody"].encode())
         if batch and (len(batch) == 10 or size + length > MAX_BYTES):
             yield batch
             batch, size = [], 0
-        batch.append(message)
+        batch.append(entry)
         size += length
     if batch:
         yield batch

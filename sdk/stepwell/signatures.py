@@ -53,7 +53,11 @@ class Scheme(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GitHub:
-    """`X-Hub-Signature-256: sha256=<hex>` over the body. GitHub signs no time; its delivery ids stop repetitions."""
+    """`X-Hub-Signature-256: sha256=<hex>` over the body.
+
+    GitHub signs no time and no header: a delivery is told from its repetition by its body (`door.transform`), and the name
+    of its event has to be taken on trust.
+    """
 
     kind: ClassVar[str] = "github"
 

@@ -121,7 +121,7 @@ class Webhook:
         if isinstance(self.scheme, Hmac) and OWN in (self.event, self.id):
             raise InvalidOption(
                 f"Webhook {self.name!r}: say event= and id=. The id is what tells a repeated delivery from a new one, such "
-                "as id=\"headers['x-delivery']\"; id=None if the provider sends none: then a repeated one runs again."
+                'as id="body.delivery_id"; id=None if the provider sends none: then a repeated one runs again.'
             )
 
 

@@ -223,7 +223,7 @@ def test_a_message_nobody_can_handle_lies_in_the_dead_letters_with_its_reason(pr
 
 
 def test_a_redriven_event_runs(probe: Cloud) -> None:
-    """As after an outage: the event failed ten times, lies in the dead letters, and is sent back."""
+    """As after a long outage: the event failed thirty times, lies in the dead letters, and is sent back."""
     lost = {"name": "probe/hello", "id": "lost-1", "data": {"name": "Lazarus"}}
     probe.sqs.send_message(QueueUrl=probe.outputs["stepwell"]["DeadLetterQueueUrl"], MessageBody=json.dumps(lost))
     probe.client.redrive()

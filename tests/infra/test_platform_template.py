@@ -7,6 +7,7 @@ import pytest
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_logs as logs
 
+from stepwell.engine.intake import LONGEST_CALL
 from stepwell.store.table import TABLE_SPEC
 from stepwell_cdk import Names
 
@@ -20,9 +21,9 @@ def function(template: Template, name: str) -> dict:
 
 
 class TestQueues:
-    def test_main_queue_lets_a_message_fail_ten_times_before_it_is_a_dead_letter(self, platform: Template) -> None:
+    def test_main_queue_lets_a_message_fail_thirty_times_before_it_is_a_dead_letter(self, platform: Template) -> None:
         redrive = platform.only("AWS::SQS::Queue", "StepwellQueue")["RedrivePolicy"]
-        assert redrive["maxReceiveCount"] == 10
+        assert redrive["maxReceiveCount"] == 30
         dead_letters = platform.id("AWS::SQS::Queue", "StepwellDeadLetters")
         assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": [dead_letters, "Arn"]}
 
@@ -32,6 +33,13 @@ class TestQueues:
 
     def test_consumer_outlasts_the_orchestrator_it_waits_for(self, platform: Template) -> None:
         assert function(platform, "Consumer")["Timeout"] > function(platform, "Orchestrator")["Timeout"]
+
+    def test_consumer_has_time_for_the_neighbours_of_a_message_that_costs_the_orchestrator_all_of_its_own(
+        self, platform: Template
+    ) -> None:
+        orchestrator = function(platform, "Orchestrator")["Timeout"]
+        assert orchestrator < LONGEST_CALL
+        assert orchestrator + LONGEST_CALL + 10 <= function(platform, "Consumer")["Timeout"]
 
     @pytest.mark.parametrize("queue", ["StepwellQueue", "StepwellDeadLetters"])
     def test_queues_are_standard_encrypted_and_keep_messages_for_fourteen_days(

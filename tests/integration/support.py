@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from stepwell import AsyncContext, Context, Run, Stepwell
 from stepwell.app import Function
 from stepwell.decisions.flow import resolve
+from stepwell.engine.registration import register
 from stepwell.queue import drain
 from stepwell.store.layout import GATE_PREFIX, GATE_SK, gate_pk
 from stepwell.testing import DeadLetter, LocalStepwell
@@ -119,6 +120,13 @@ def expire(local: LocalStepwell, run: str, *sks: str) -> None:
         backstage = local.world.session(counted=False).create_client("dynamodb", "us-east-1")
         key = {"pk": {"S": f"RUN#{run}"}, "sk": {"S": sk}}
         backstage.delete_item(TableName=local.world.aws.resources.table, Key=key)
+
+
+def declare_as(local: LocalStepwell, changed: Stepwell) -> None:
+    """Register an app as another declaration of it says, and leave its workers as they are."""
+    ports = local._ports(counted=False)
+    workers = dict(ports.store.apps.current()[0][changed.id].workers)
+    register(ports, changed.manifest(), workers)
 
 
 def redeploy(local: LocalStepwell, app: Stepwell, kind: str = "Update") -> None:

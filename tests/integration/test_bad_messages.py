@@ -9,6 +9,7 @@ import boto3
 import pytest
 
 from stepwell import RunStatus, Stepwell
+from stepwell.engine import orchestrate
 from stepwell.testing import Fault, FaultKind, FaultPlan, LocalStepwell
 
 from .support import Deploy, only_dead_letter, run_of
@@ -68,6 +69,93 @@ def test_what_is_no_event_is_a_dead_letter_with_its_reason(
     assert says in letter.reason
     local.advance("1d")
     assert only_dead_letter(local).id == letter.id
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "says"),
+    [
+        ('{"name":"go","data":{"x":["\\ud800"]}}', "not-serializable", "x[0] holds half of a surrogate pair"),
+        ('{"name":"go\\ud800","data":{}}', "invalid-event", "white space"),
+        ('{"name":"go","id":"\\ud800","data":{}}', "invalid-event", "event id"),
+        ('{"name":"go","data":{"x":NaN}}', "not-json", "NaN"),
+        ('{"name":"go","data":{"x":1e999}}', "not-serializable", "x is inf"),
+        ('{"name":"go","data":{"x":' + "[" * 900 + "]" * 900 + "}}", "invalid-event", "deep"),
+        ('{"name":"go","data":{},"ts":1' + "0" * 400 + "}", "invalid-event", "after 9999"),
+        ('{"name":"go","data":{},"ts":"9999-01-01"}', "invalid-event", "366 days ahead"),
+        ('{"name":"go","data":{},"id":"evt_7' + "Z" * 25 + '"}', "invalid-event", "in the future"),
+        ('{"name":"go","data":{},"id":"evt_0' + "0" * 25 + '"}', "invalid-event", "before 2020"),
+        ('{"stepwell":"drain","gate":["a"]}', "invalid-event", "not complete"),
+        ('{"stepwell":"fanout","event":1,"cursor":{},"sent":0}', "invalid-event", "not complete"),
+        ('{"stepwell":"fanout","event":{"name":1},"cursor":{},"sent":0}', "invalid-event", "names none"),
+    ],
+)
+def test_one_message_that_nobody_can_pass_on_is_a_dead_letter_alone(
+    local: LocalStepwell, bad: str, code: str, says: str
+) -> None:
+    good = local.client.send([{"name": "go", "data": {"n": n}} for n in range(9)])
+    put(local, bad)
+    local.run_until_idle()
+    assert [run_of(local, event_id).result["n"] for event_id in good] == list(range(9))
+    letter = only_dead_letter(local)
+    assert (letter.code, letter.body) == (code, bad)
+    assert says in letter.reason
+    assert local.requests.invocations["orchestrator"] == 1
+
+
+def test_a_message_that_takes_the_name_of_another_harms_nobody(local: LocalStepwell) -> None:
+    put(local, *['{"stepwell":"look","run":"shop.x","id":"another","kind":"wake"}'] * 2)
+    event_id = local.send("go", {})
+    local.run_until_idle()
+    assert run_of(local, event_id).status is RunStatus.COMPLETED
+    assert local.world.failures == []
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("[1]", "invalid-event"),
+        ("not json", "invalid-event"),
+        ('{"x": NaN}', "invalid-event"),
+        ('{"x": 1e999}', "not-serializable"),
+        ('{"x": ' + "[" * 200 + "]" * 200 + "}", "invalid-event"),
+    ],
+)
+def test_large_data_in_s3_that_no_event_can_have_is_a_dead_letter_at_once(
+    local: LocalStepwell, text: str, code: str
+) -> None:
+    boto3.client("s3").put_object(Bucket=local.world.aws.resources.bucket, Key="events/x/y", Body=text.encode())
+    put(local, json.dumps({"name": "go", "data_ref": "events/x/y"}))
+    local.run_until_idle()
+    assert only_dead_letter(local).code == code
+
+
+def test_a_message_that_kills_the_orchestrator_takes_its_neighbours_along_once(
+    local: LocalStepwell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orchestrate, "look_at", lambda *args, **options: local.world.crash("as it ran out of time"))
+    put(local, '{"stepwell":"look","run":"shop.01KDVDNA00Q7JY7EJWQZ60DMEE"}')
+    ids = local.client.send([{"name": "go", "data": {"n": n}} for n in range(9)])
+    local.run_until_idle()
+    assert not any(local.client.runs_of_event(event_id) for event_id in ids)
+    local.advance("10s")
+    assert [run_of(local, event_id).result["n"] for event_id in ids] == list(range(9))
+    assert local.dead_letters() == []
+    local.advance("6h")
+    assert only_dead_letter(local).code == "too-many-receives"
+
+
+def test_an_outage_of_five_hours_makes_no_dead_letter(local: LocalStepwell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*args: Any) -> None:
+        raise ConnectionError("the table does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(orchestrate, "_handle", down)
+        ids = local.client.send([{"name": "go", "data": {"n": n}} for n in range(20)])
+        local.advance("5h")
+        assert not any(local.client.runs_of_event(event_id) for event_id in ids)
+    local.advance("15m")
+    assert [run_of(local, event_id).result["n"] for event_id in ids] == list(range(20))
+    assert local.dead_letters() == []
 
 
 def test_the_neighbours_of_a_bad_message_run(local: LocalStepwell) -> None:

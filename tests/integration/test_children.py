@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 
 from stepwell import AsyncContext, Backoff, CancelOn, Context, Run, RunStatus, Stepwell, Timeouts
+from stepwell.engine import following
 from stepwell.engine.core import Core
+from stepwell.engine.ending import fail
 from stepwell.engine.waits import ChildRun
+from stepwell.errors import ErrorInfo
 from stepwell.records import StepState
+from stepwell.store.layout import LIVE
 from stepwell.testing import Chaos, Fault, FaultKind, FaultPlan, LocalStepwell
+from stepwell.testing.observations import Sent
 
 from .remote_steps import reject_odd
 from .support import Declare, Deploy, run_of
@@ -229,3 +234,39 @@ def test_a_child_that_is_created_after_its_parent_has_ended_is_cancelled_at_once
         "fn": "cancelled",
         "child": "cancelled",
     }
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+def test_more_children_than_one_message_may_cancel_are_all_cancelled_and_then_the_others_are_told(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(following, "PER_MESSAGE", 4)
+    told: list[Any] = []
+    app.function(on=["stepwell/run.cancelled", "stepwell/run.failed"], id="told")(
+        lambda ctx: told.append(ctx.event.data["function"])
+    )
+
+    @app.function(on="never", id="child")
+    def child(ctx: Context[Any]) -> None:
+        ctx.step.sleep("long", "1d")
+
+    @app.function(on="go", id="fn", retries=0)
+    async def parent(ctx: AsyncContext[Any]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for n in range(11):
+                group.create_task(ctx.step.invoke(child, {"n": n}, id="child"))
+
+    local = deploy(app)
+    event_id = local.send("go")
+    local.run_until_idle()
+    assert len(list(local.client.runs(function="shop/child", status="suspended"))) == 11
+    if how == "cancelled":
+        local.client.cancel(run_of(local, event_id, "fn").id)
+    else:
+        fail(local.client._ports, run_of(local, event_id, "fn")._state, LIVE, ErrorInfo("Boom", "as planned"))
+    local.run_until_idle()
+    assert {run.status for run in local.client.runs(function="shop/child")} == {RunStatus.CANCELLED}
+    assert sum(1 for sent in local.world.observations.of(Sent) if '"stepwell":"children"' in sent.body) == 2
+    local.advance("2m")
+    assert told.count("fn") == 1
+    assert run_of(local, event_id, "fn")._state.owes == ()

@@ -17,6 +17,7 @@ from stepwell import Context, Stepwell
 from stepwell.callbacks import callback_key_name
 from stepwell.cli.doctor import command
 from stepwell.cli.root import cli
+from stepwell.queue import RECEIVES
 from stepwell.testing import LocalStepwell
 
 from .support import cold_start, redeploy
@@ -256,7 +257,7 @@ def no_redrive(stack: Stack) -> None:
 
 
 def foreign_dead_letters(stack: Stack) -> None:
-    redrive = json.dumps({"deadLetterTargetArn": stack.queue_arn, "maxReceiveCount": 10})
+    redrive = json.dumps({"deadLetterTargetArn": stack.queue_arn, "maxReceiveCount": RECEIVES})
     stack.set_queue(RedrivePolicy=redrive)
 
 

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from stepwell import Context, RunStatus, Stepwell
 from stepwell.cli.root import cli
+from stepwell.engine import accept
+from stepwell.engine.starting import start_run
 from stepwell.errors import InvalidOption, UnknownLetter
 from stepwell.testing import LocalStepwell
 
@@ -64,6 +66,33 @@ def test_a_duplicate_that_was_refused_can_be_redriven_again_and_again(local: Loc
     (run,) = local.client.runs_of_event("o-1")
     assert (run.status, run.result) == (RunStatus.COMPLETED, 1) or (run.status, run.result) == (RunStatus.COMPLETED, 2)
     assert len(list(local.client.dead_letters())) == 1
+
+
+@pytest.mark.parametrize("own", [{}, {"id": "o-1"}])
+def test_an_event_that_was_handled_in_part_starts_nothing_twice_when_it_is_sent_back(
+    own: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one whose sender gave it no id: it goes by the id it had, though SQS knows the message under a new one."""
+    shop, ran = Stepwell("shop"), list[str]()
+    for name in ("a", "b"):
+        shop.function(on="order", id=name, retries=0)(lambda ctx, name=name: ran.append(name))
+
+    def failing(ports: Any, app: str, function: str, *args: Any, **options: Any) -> Any:
+        if function == "b":
+            raise ConnectionError("an outage while b is started")
+        return start_run(ports, app, function, *args, **options)
+
+    with LocalStepwell(shop) as local:
+        with monkeypatch.context() as patch:
+            patch.setattr(accept, "start_run", failing)
+            send_raw(local, json.dumps({"name": "order", "data": {"n": 1}, **own}))
+            local.advance("6h")
+        assert ran == ["a"]
+        assert [letter.code for letter in local.dead_letters()] == ["too-many-receives"]
+        for _ in range(2):  # and once more, should somebody do that by mistake
+            assert local.client.redrive() <= 1
+            local.run_until_idle()
+        assert ran == ["a", "b"]
 
 
 def test_the_command_lists_shows_and_redrives(local: LocalStepwell) -> None:

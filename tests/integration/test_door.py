@@ -169,11 +169,24 @@ class TestProviders:
     def test_github(self, local: LocalStepwell) -> None:
         headers = {"X-GitHub-Event": "issues", "X-GitHub-Delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958"}
         body = {"action": "opened", "issue": {"number": 1347}}
-        for _ in range(3):  # and redelivered from its settings page, with the same delivery id
-            reply = local.webhook("github", body, headers=headers)
-            assert (reply.status, reply.json()["ids"]) == (202, [headers["X-GitHub-Delivery"]])
+        replies = [local.webhook("github", body, headers=headers) for _ in range(3)]  # and redelivered by somebody
+        assert [reply.status for reply in replies] == [202] * 3
         assert names(local) == ["github/issues.opened"]
-        assert run_of(local, headers["X-GitHub-Delivery"]).result == ["github/issues.opened", body]
+        (event_id,) = {reply.json()["ids"][0] for reply in replies}
+        assert run_of(local, event_id).result == ["github/issues.opened", body]
+
+    def test_a_recorded_delivery_of_github_sent_again_under_another_id_starts_nothing(
+        self, local: LocalStepwell
+    ) -> None:
+        body = json.dumps({"action": "opened", "issue": {"number": 1}}).encode()
+        signed = local._door.sign("github", body, {"content-type": "application/json", "X-GitHub-Event": "issues"})
+        for delivery in ("d-1", "d-2", ""):
+            local.advance("1h")
+            headers = {**signed, "X-GitHub-Delivery": delivery}
+            assert local.http("POST", "/w/github", body=body, headers=headers).status == 202
+        assert names(local) == ["github/issues.opened"]
+        assert local.webhook("github", body + b" ", headers={"X-GitHub-Event": "issues"}).status == 202
+        assert names(local) == ["github/issues.opened"] * 2
 
     def test_github_without_an_action(self, local: LocalStepwell) -> None:
         local.webhook("github", {"ref": "x"}, headers={"X-GitHub-Event": "push", "X-GitHub-Delivery": "d"})
@@ -185,9 +198,9 @@ class TestProviders:
             "X-GitHub-Delivery": "d",
             "content-type": "application/x-www-form-urlencoded",
         }
-        assert local.webhook("github", b"payload=%7B%22ref%22%3A+%22main%22%7D", headers=headers).status == 202
+        reply = local.webhook("github", b"payload=%7B%22ref%22%3A+%22main%22%7D", headers=headers)
         local.run_until_idle()
-        assert run_of(local, "d").result == ["github/push", {"ref": "main"}]
+        assert run_of(local, reply.json()["ids"][0]).result == ["github/push", {"ref": "main"}]
 
     def test_stripe(self, local: LocalStepwell) -> None:
         """Stripe counts the deliveries still to come in the event: that must not make another event of it."""
@@ -224,6 +237,13 @@ class TestProviders:
         reply = local.webhook("video-house", {**DELIVERY, "status": "progress"})
         assert (reply.status, reply.json()) == (202, {"ids": [], "ignored": True})
         assert names(local) == []
+
+    def test_integers_beyond_64_bits_are_as_good_as_others(self, local: LocalStepwell) -> None:
+        raw = json.dumps({**DELIVERY, "wei": 10**20}).encode()
+        signed = local._door.sign("video-house", raw, {"content-type": "application/json"})
+        reply = local.http("POST", "/w/video-house?account=7", body=raw, headers=signed)
+        assert (reply.status, reply.json()) == (202, {"ids": ["d-1"]})
+        assert names(local) == ["video/ready"]
 
     def test_without_an_id_every_delivery_is_an_event(self, local: LocalStepwell) -> None:
         ids = {local.webhook("plain", {"x": 1}).json()["ids"][0] for _ in range(3)}
@@ -279,8 +299,9 @@ class TestForgery:
     def test_the_raw_body_is_what_counts_however_it_is_delivered(self, local: LocalStepwell) -> None:
         raw = b'{ "action" :\t"opened",  "text": "\xc3\xbc" }\r\n'
         for kind in ("application/json", "application/octet-stream", "text/plain; charset=utf-8"):
-            headers = {**self.HEADERS, "content-type": kind, "X-GitHub-Delivery": kind}
+            headers = {**self.HEADERS, "content-type": kind}
             assert local.webhook("github", raw, headers=headers).status == 202
+            raw += b" "  # GitHub's deliveries are told apart by their bodies
         assert names(local) == ["github/issues.opened"] * 3
 
     def test_while_a_secret_is_replaced_both_are_good(self, app: Stepwell, deploy: Deploy) -> None:

@@ -11,15 +11,33 @@ import pytest
 from stepwell import Stepwell
 from stepwell.door.secrets import FixedSecrets
 from stepwell.testing import LocalStepwell
+from stepwell.webhooks import Hmac, Webhook
 from stepwell_lambdas.api.handler import make_handler
 
 from .test_door import DELIVERY, WEBHOOKS, refused
+
+CHOOSY = Webhook(
+    "choosy",
+    Hmac("X-Signature"),
+    secret="/secrets/choosy",
+    event="choosy/told",
+    id=None,
+    where="body.status != 'progress' && body.wei > 1",
+)
+ENDLESS = Webhook(
+    "endless",
+    Hmac("X-Signature"),
+    secret="/secrets/endless",
+    event="endless/told",
+    id=None,
+    where="body.l.all(a, body.l.all(b, body.l.all(c, a + b + c >= 0)))",
+)
 
 
 @pytest.fixture(scope="module")
 def world(endpoint: str | None) -> Iterator[LocalStepwell]:
     """A world whose door has been tried by all tests before."""
-    with LocalStepwell(Stepwell("shop"), webhooks=WEBHOOKS, endpoint_url=endpoint) as local:
+    with LocalStepwell(Stepwell("shop"), webhooks=[*WEBHOOKS, CHOOSY, ENDLESS], endpoint_url=endpoint) as local:
         yield local
 
 
@@ -58,6 +76,12 @@ class TestEvents:
             (b'{"name": "order/a", "data": {}, "ts": "soon"}', "invalid-event", "ISO 8601"),
             (b'{"name": "order/a", "data": {}, "tenant": " "}', "invalid-event", "tenant"),
             (b'{"name": "order/a", "data": {"x": "\\ud800"}}', "not-serializable", "Not JSON"),
+            (b'{"name": "order/a", "data": {"x": [1e999]}}', "not-serializable", "x[0] is inf"),
+            (b'{"name": "order/a\\ud800", "data": {}}', "invalid-event", "white space"),
+            (b'{"name": "order/a", "data": {}, "ts": 281474976710655}', "invalid-event", "after 9999"),
+            (b'{"name": "order/a", "data": {}, "ts": "9999-01-01"}', "invalid-event", "366 days ahead"),
+            (b'{"name": "order/a", "data": {}, "ts": -1}', "invalid-event", "before 1970"),
+            (b'{"name": "order/a", "data": {"x": ' + b"[" * 100 + b"]" * 100 + b"}}", "invalid-event", "100 deep"),
             (b'{"name": "order/a", "data_ref": "events/x/y"}', "invalid-event", "not for senders"),
             (b'{"stepwell": "look", "run": "shop.1"}', "invalid-event", "needs a name"),
             (b"[]", "invalid-event", "1 to 100"),
@@ -86,8 +110,11 @@ class TestDeliveries:
     @pytest.mark.parametrize(
         ("name", "body", "headers", "code", "says"),
         [
-            ("github", {}, {"X-GitHub-Event": "push"}, "invalid-event", "no id"),
+            ("clerk", b"not json", {}, "not-json", "line 1"),
             ("github", b"not json", {"X-GitHub-Delivery": "d"}, "not-json", "line 1"),
+            ("github", b'{"x": NaN}', {"X-GitHub-Event": "push"}, "not-json", "a number in it is none"),
+            ("github", b'{"x": 1e999}', {"X-GitHub-Event": "push"}, "not-serializable", "x is inf"),
+            ("github", b'{"x": "\\ud800"}', {"X-GitHub-Event": "push"}, "not-serializable", "x holds half"),
             ("stripe", {"type": "a.b"}, {}, "invalid-event", "no id"),
             ("video-house", {**DELIVERY, "delivery": None}, {}, "invalid-event", "id: 'body.delivery' gives no text"),
             ("video-house", {"status": "ready"}, {}, "invalid-event", "data: "),
@@ -111,6 +138,50 @@ class TestDeliveries:
         signed = local._door.sign(name, raw, {"content-type": "application/json", **headers})
         assert says in refused(local.http("POST", url, body=raw, headers=signed), 422, code).body
         assert [getattr(entry, "stepwell", None) for entry in caplog.records] == ["webhook-unusable"]
+
+    def test_a_delivery_that_lacks_the_field_a_condition_looks_at_is_answered_and_forgotten(
+        self, local: LocalStepwell, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for body in ({}, {"status": "done"}, {"status": "done", "wei": "1"}, [], {"status": "progress"}):
+            reply = local.webhook("choosy", body)
+            assert (reply.status, reply.json()) == (202, {"ids": [], "ignored": True})
+        assert caplog.records == []
+
+    def test_a_delivery_for_which_a_condition_cannot_be_evaluated_is_refused_and_somebody_is_told(
+        self, local: LocalStepwell, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        reply = refused(local.webhook("endless", {"l": list(range(100))}), 422, "invalid-event")
+        assert "where: 'body.l.all(a, " in reply.body
+        assert "budget" in reply.body
+        assert [getattr(entry, "stepwell", None) for entry in caplog.records] == ["webhook-unusable"]
+        assert local.webhook("endless", {}).json()["ignored"] is True
+
+
+class TestCallbacks:
+    @pytest.mark.parametrize(
+        "token",
+        [
+            "a" * 2100 + "~YQ~x",
+            "shop." + "0" * 26 + "~" + "YQ" * 5000 + "~x",
+            "~YQ~x",
+            "a%00~YQ~x",
+            "%ff~YQ~x",
+            "%ed%a0%80~YQ~x",
+            "shop.x~YQ~x",
+            "SHOP.01KDVDNA00Q7JY7EJWQZ60DMEE~YQ~x",
+            "shop.01KDVDNA00Q7JY7EJWQZ60DMEE~%ff~x",
+            "shop.01KDVDNA00Q7JY7EJWQZ60DMEE",
+            "~~~~",
+        ],
+    )
+    def test_what_cannot_be_a_token_is_not_even_looked_for(
+        self, local: LocalStepwell, caplog: pytest.LogCaptureFixture, token: str
+    ) -> None:
+        before = len(local.world.calls)
+        for method, end in (("GET", ""), ("POST", ""), ("POST", "/fail"), ("POST", "/heartbeat")):
+            refused(local.http(method, f"/c/{token}{end}"), 404, "unknown-callback")
+        assert len(local.world.calls) == before
+        assert caplog.records == []
 
 
 class TestRoutes:

@@ -15,7 +15,7 @@ from stepwell.queue import look
 from stepwell.testing import LocalStepwell
 
 from .remote_steps import reject_odd
-from .support import Declare, Deploy, run_of
+from .support import Declare, Deploy, declare_as, only_dead_letter, run_of
 
 
 def works(ctx: Any) -> Any:
@@ -364,3 +364,29 @@ def test_an_event_that_a_batch_took_along_was_not_skipped(app: Stepwell, deploy:
     local.client.send([{"name": "go", "data": {"n": n}} for n in range(3)])
     local.run_until_idle()
     assert told == ["stepwell/run.finished"]
+
+
+def test_an_end_of_which_nobody_can_say_who_wants_to_hear_it_is_a_dead_letter_and_keeps_no_run_from_ending(
+    app: Stepwell, declare_plain: Declare, deploy: Deploy
+) -> None:
+    endless = "event.data.event.data.l.all(a, event.data.event.data.l.all(b, event.data.event.data.l.all(c, true)))"
+    listener, other = Listener(Trigger("stepwell/run.finished", where=endless)), Listener()
+    other.app = Stepwell("other")
+    other.app.function(on="stepwell/run.*", id="listen")(lambda ctx: other.heard.append((ctx.event.name, {})))
+    declare_plain(app, works)
+    local = deploy(app, listener.app, other.app)
+    run = run_of(local, send(local, l=list(range(100))), "fn")
+    assert (run.status, run._state.owes) == (RunStatus.COMPLETED, ())
+    assert (listener.names, other.names) == ([], ["finished"])
+    letter = only_dead_letter(local)
+    assert (letter.code, "ops/listen" in letter.reason) == ("undecided", True)
+    local.advance("1d")
+    assert only_dead_letter(local).id == letter.id
+
+    corrected = Stepwell("ops")
+    corrected.function(on="stepwell/run.finished", id="listen")(lambda ctx: None)
+    declare_as(local, corrected)
+    assert local.client.redrive() == 1
+    local.run_until_idle()
+    assert (listener.names, other.names) == (["finished"], ["finished"])
+    assert local.dead_letters() == []

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from stepwell import AsyncContext, Context, EventModel, RunStatus, Stepwell, Trigger
+from stepwell import AsyncContext, CancelOn, Context, EventModel, RunStatus, Stepwell, Trigger
+from stepwell.engine import accept
+from stepwell.queue import Message
 
-from .support import Deploy, run_of
+from .support import Deploy, declare_as, only_dead_letter, run_of
 
 
 class Shipped(EventModel, name="order/shipped"):
@@ -129,6 +131,111 @@ def test_more_functions_than_one_message_may_start_all_run(
     local.run_until_idle()
     assert len(local.client.runs_of_event(event_id)) == 10
     assert {run.status for run in local.client.runs_of_event(event_id)} == {RunStatus.COMPLETED}
+
+
+@pytest.mark.parametrize("id", [None, "o-1"])
+def test_a_deployment_between_two_messages_of_a_wide_fan_out_keeps_the_event_from_nobody(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch, id: str | None
+) -> None:
+    monkeypatch.setattr(accept, "PER_MESSAGE", 4)
+    for number in range(10):
+        app.function(on="go", id=f"fn-{number}")(_nothing)
+    local = deploy(app)
+    go_on, changed = accept.go_on, Stepwell("shop")
+    for number in range(3, 10):  # some of those that have the event are gone
+        changed.function(on="go", id=f"fn-{number}")(_nothing)
+
+    def deploy_in_between(*args: Any, **cursor: Any) -> None:
+        if cursor == {"function": "shop/fn-3"}:
+            declare_as(local, changed)
+        go_on(*args, **cursor)
+
+    monkeypatch.setattr(accept, "go_on", deploy_in_between)
+    event_id = local.send("go", {}, id=id)
+    local.run_until_idle()
+    assert {run.function for run in local.client.runs_of_event(event_id)} == {f"fn-{number}" for number in range(10)}
+    assert "shop/fn-0" not in local.client.functions()
+    assert local.dead_letters() == []
+
+
+def test_a_fan_out_that_an_earlier_release_has_begun_is_begun_anew(app: Stepwell, deploy: Deploy) -> None:
+    for number in range(3):
+        app.function(on="go", id=f"fn-{number}")(_nothing)
+    local = deploy(app)
+    event_id = local.send("go", {})
+    local.run_until_idle()
+    event = {"id": event_id, "name": "go", "ts": round(local.now().timestamp() * 1000), "data": {}}
+    for cursor in ({"run": 1}, {"run": 1 << 30, "place": ["shop", "*"], "after": ""}):
+        local.client._ports.queue.send(
+            Message({"stepwell": "fanout", "event": event, "sent": event["ts"], "cursor": cursor})
+        )
+    local.run_until_idle()
+    assert len(local.client.runs_of_event(event_id)) == 3
+    assert local.dead_letters() == []
+    assert local.world.failures == []
+
+
+ENDLESS = "event.data.l.all(a, event.data.l.all(b, event.data.l.all(c, a + b + c >= 0)))"
+"""More than CEL does at a time, for a list of a hundred."""
+
+
+@pytest.mark.parametrize("id", [None, "o-1"])
+def test_an_event_of_which_nobody_can_say_whom_it_starts_starts_all_others_and_is_a_dead_letter(
+    app: Stepwell, deploy: Deploy, id: str | None
+) -> None:
+    app.function(on="go", id="other")(_nothing)
+    app.function(on=Trigger("go", where=ENDLESS), id="fn")(_nothing)
+
+    @app.function(on="wait", id="waiting")
+    def waiting(ctx: Context[Any]) -> bool:
+        return ctx.step.wait_for_event("it", event="go", timeout="1d") is not None
+
+    local = deploy(app)
+    waits = local.send("wait", {})
+    local.run_until_idle()
+    event_id = local.send("go", {"l": list(range(100))}, id=id)
+    local.run_until_idle()
+    assert [run.function for run in local.client.runs_of_event(event_id)] == ["other"]
+    assert run_of(local, waits).result is True
+    letter = only_dead_letter(local)
+    assert letter.code == "undecided"
+    assert "shop/fn" in letter.reason
+    assert "budget" in letter.reason
+
+    corrected = Stepwell("shop")
+    corrected.function(on="go", id="other")(_nothing)
+    corrected.function(on=Trigger("go", where="size(event.data.l) == 100"), id="fn")(_nothing)
+    declare_as(local, corrected)
+    assert local.client.redrive() == 1
+    local.run_until_idle()
+    assert sorted(run.function for run in local.client.runs_of_event(event_id)) == ["fn", "other"]
+    assert local.dead_letters() == []
+
+
+def test_integers_beyond_64_bits_keep_no_expression_from_being_evaluated(app: Stepwell, deploy: Deploy) -> None:
+    wei = 10**20
+
+    @app.function(on=Trigger("transfer", where="event.data.kind == 'eth'"), id="settle")
+    def settle(ctx: Context[Any]) -> int:
+        return int(ctx.event.data["wei"])
+
+    app.function(on="transfer", id="once", idempotency="event.data.id", tags={"t": "event.data.id"})(_nothing)
+
+    @app.function(on="order", id="order", cancel_on=CancelOn("called-off", where="async.data.id == event.data.id"))
+    def order(ctx: Context[Any]) -> None:
+        ctx.step.sleep("long", "1d")
+
+    local = deploy(app)
+    sent = [local.send("transfer", {"kind": "eth", "id": id, "wei": wei}) for id in (1, wei + 1, wei + 2, wei + 2)]
+    live = local.send("order", {"id": wei + 1, "wei": wei})
+    local.run_until_idle()
+    local.send("called-off", {"id": wei + 1, "wei": wei})
+    local.run_until_idle()
+    assert [run_of(local, event_id, "settle").result for event_id in sent] == [wei] * 4
+    once = [run_of(local, event_id, "once") for event_id in sent]
+    assert [run.status.value for run in once] == ["completed", "completed", "completed", "skipped"]
+    assert [run.tags for run in once] == [{"t": "1"}, {"t": str(wei + 1)}, {"t": str(wei + 2)}, {"t": str(wei + 2)}]
+    assert run_of(local, live).status is RunStatus.CANCELLED
 
 
 def test_sync_and_async_functions_stand_side_by_side(app: Stepwell, deploy: Deploy) -> None:

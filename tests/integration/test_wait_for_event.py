@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 
 from stepwell import Context, Event, EventModel, RunStatus, Stepwell
+from stepwell.engine import accept, looking_back, orchestrate
+from stepwell.engine.resolve import resolve_waiter
+from stepwell.events import Envelope
+from stepwell.testing import LocalStepwell
+from stepwell.testing.observations import Sent
 
 from .support import Declare, Deploy, play, run_of
 
@@ -253,3 +258,122 @@ def test_options_that_make_no_sense_fail_the_run_saying_so(
     assert run.error is not None
     assert run.error.type == "InvalidOption"
     assert word in run.error.message
+
+
+def test_an_event_that_wakes_many_in_several_places_forgets_nobody(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accept, "PER_MESSAGE", 2)
+
+    @app.function(on="go")
+    def fn(ctx: Context[Any]) -> bool:
+        match = {ctx.event.data["path"]: 1}
+        return ctx.step.wait_for_event("it", event="order/paid", timeout="1d", match=match) is not None
+
+    local = deploy(app)
+    waiting = [local.send("go", {"path": f"data.{path}"}) for path in "cbaabc"]  # the oldest in the last place
+    local.run_until_idle()
+    local.send("order/paid", {"a": 1, "b": 1, "c": 1})
+    local.run_until_idle()
+    assert [run_of(local, event_id).result for event_id in waiting] == [True] * 6
+
+
+# ---- looking back
+
+
+def look_backs(local: LocalStepwell) -> int:
+    return sum(1 for sent in local.world.observations.of(Sent) if '"stepwell":"lookback"' in sent.body)
+
+
+@pytest.fixture
+def looking(app: Stepwell, declare_plain: Declare) -> Stepwell:
+    """Waits after an hour for what has come since it started."""
+
+    def body(ctx: Any) -> Any:
+        yield ctx.step.sleep("first", "1h")
+        options = {"event": "order/paid", "timeout": "10m", "match": {"data.id": "o-1"}, "since": "run_start"}
+        event = yield ctx.step.wait_for_event("paid", **options)
+        return event and event.data["n"]
+
+    declare_plain(app, body)
+    return app
+
+
+def test_looking_back_reads_no_event_of_another_name(looking: Stepwell, deploy: Deploy) -> None:
+    local = deploy(looking)
+    event_id = local.send("go")
+    local.run_until_idle()
+    local.client.send([{"name": "other", "data": {"id": "o-1", "pad": f"{n}" * 300_000}} for n in range(5)])
+    local.advance("30m")
+    local.send("order/paid", {"id": "o-1", "n": 1})
+    local.run_until_idle()
+    before = local.requests
+    local.advance("31m")
+    assert run_of(local, event_id).result == 1
+    assert (local.requests - before).calls.get("s3.GetObject", 0) == 0
+
+
+@pytest.mark.parametrize("piece", [1, 30, 500, 2000])
+def test_however_much_there_is_to_look_through_the_earliest_event_is_the_one(
+    looking: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(looking_back, "PIECE", piece)
+    local = deploy(looking)
+    event_id = local.send("go")
+    local.run_until_idle()
+    for n in range(12):
+        local.send("other", {"n": n})
+        local.send("order/paid", {"id": "o-2" if n < 3 else "o-1", "n": n})
+        local.advance("1m")
+    local.advance("1h")
+    assert run_of(local, event_id).result == 3
+    assert (look_backs(local) > 10) == (piece <= 30), "the work is done in pieces"
+    assert local.dead_letters() == []
+
+
+@pytest.mark.parametrize("piece", [1, 60, 2000])
+@pytest.mark.parametrize("ends", [True, False])
+def test_looking_back_in_pieces_finds_an_event_that_only_stands_in_the_run_it_has_started(
+    looking: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch, piece: int, ends: bool
+) -> None:
+    monkeypatch.setattr(looking_back, "PIECE", piece)
+
+    @looking.function(on="order/paid", id="listens")
+    def listens(ctx: Context[Any]) -> None:
+        if not ends:
+            ctx.step.sleep("long", "1d")
+
+    local = deploy(looking)
+    event_id = local.send("go")
+    local.run_until_idle()
+    for n in range(4):
+        local.send("order/paid", {"id": f"o-{n % 2}", "n": n})
+        local.advance("1m")
+    assert not [key for key, _ in local.world.table.items() if key[0].startswith("EVENTS#")], "nothing is logged"
+    local.advance("1h")
+    assert run_of(local, event_id).result == 1
+    assert (look_backs(local) > 20) == (piece == 1)
+
+
+def test_a_wait_that_has_been_resolved_meanwhile_is_looked_back_for_no_further(
+    looking: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking_back, "PIECE", 1)
+    local = deploy(looking)
+    event_id = local.send("go")
+    local.run_until_idle()
+    local.client.send([{"name": "other", "data": {"n": n}} for n in range(100)])
+    look_back, looked = looking_back.look_back, list[int]()
+
+    def resolving(*args: Any, **options: Any) -> None:
+        looked.append(1)
+        if len(looked) == 20:  # an event comes while the past is still being looked through
+            ports, waiter = args
+            event = Envelope("p-1", "order/paid", {"id": "o-1", "n": 7}, ports.now())
+            resolve_waiter(ports, waiter, event, "key", ports.now(), again=False)
+        look_back(*args, **options)
+
+    monkeypatch.setattr(orchestrate, "look_back", resolving)
+    local.advance("1h")
+    assert run_of(local, event_id).result == 7
+    assert 20 <= len(looked) < 30

@@ -8,16 +8,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.codec import WRITE_UNIT, canonical, dumps, loads, squeeze, units, unsqueeze
+from stepwell.codec import (
+    WRITE_UNIT,
+    canonical,
+    deeper_than,
+    dumps,
+    loads,
+    parse,
+    sendable,
+    squeeze,
+    units,
+    unsqueeze,
+)
 from stepwell.errors import NotSerializable
 
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8")),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4)
-    ),
-    max_leaves=20,
-)
+
+def values(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
+    text = st.text(st.characters(codec="utf-8"))
+    return st.recursive(
+        st.none() | st.booleans() | st.integers() | numbers | text,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
+        max_leaves=20,
+    )
+
+
+JSON_VALUES = values(st.floats(allow_nan=False))
 
 
 @given(JSON_VALUES)
@@ -39,6 +54,63 @@ def test_text_is_as_short_as_it_can_be() -> None:
 def test_what_is_no_json_is_refused(value: Any) -> None:
     with pytest.raises(NotSerializable):
         dumps(value)
+
+
+@given(values(st.floats(allow_nan=False, allow_infinity=False)))
+def test_what_is_sent_is_json_to_everybody_and_says_the_same(value: Any) -> None:
+    assert parse(sendable(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (float("nan"), "it is nan"),
+        ({"order": {"lines": [1, {"price": float("inf")}]}}, "order.lines[1].price is inf"),
+        ({"a": [-float("inf")]}, "a[0] is -inf"),
+        ({"a": ["x\ud800y"]}, "a[0] holds half of a surrogate pair"),
+        ({"a": {"\udfff": 1}}, "a has a name that holds half of a surrogate pair"),
+        ({"a": object()}, "object"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_saying_where_it_stands(value: Any, says: str) -> None:
+    with pytest.raises(NotSerializable) as caught:
+        sendable(value)
+    assert says in caught.value.message
+
+
+def test_what_is_only_stored_may_be_no_number() -> None:
+    assert str(loads(dumps({"mean": float("nan")}))["mean"]) == "nan"
+
+
+def test_what_sqs_does_not_take_is_spelled_out_and_means_the_same() -> None:
+    value = {"\ufffe": "a\uffffb\\\uffff", "control": "\x00\x1f\t\n"}
+    text = sendable(value)
+    assert not {character for character in text if character < " " or character in "\ufffe\uffff"}
+    assert loads(text) == value
+
+
+@pytest.mark.parametrize("text", ["NaN", '{"x": Infinity}', "[-Infinity]", "nul", "", "{"])
+def test_what_others_have_written_is_read_as_json_alone(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse(text)
+
+
+def test_what_is_nested_too_deeply_to_be_written_is_refused() -> None:
+    deep: Any = 1
+    for _ in range(50_000):
+        deep = [deep]
+    for write in (dumps, sendable):
+        with pytest.raises(NotSerializable, match="nested too deeply"):
+            write(deep)
+
+
+@given(JSON_VALUES, st.integers(0, 5))
+def test_how_deep_a_value_is(value: Any, most: int) -> None:
+    def depth(inner: Any) -> int:
+        children = inner.values() if isinstance(inner, dict) else inner if isinstance(inner, list) else None
+        return 0 if children is None else 1 + max(map(depth, children), default=0)
+
+    assert deeper_than(value, most) == (depth(value) > most)
 
 
 def test_a_value_that_holds_itself_is_refused() -> None:

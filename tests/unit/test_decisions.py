@@ -134,4 +134,20 @@ def test_each_function_is_started_once_however_many_triggers_match() -> None:
         {"id": "c", "triggers": [{"event": "x", "where": "event.data.n > 2"}, {"cron": "0 0 * * *"}]},
         {"id": "d", "triggers": []},
     ]
-    assert [entry["id"] for entry in matching(functions, Envelope("e", "x", {"n": 2}, 0))] == ["a", "b"]
+    matched, undecided = matching(functions, Envelope("e", "x", {"n": 2}, 0))
+    assert [entry["id"] for entry in matched] == ["a", "b"]
+    assert undecided == []
+
+
+def test_a_condition_that_cannot_be_evaluated_leaves_its_function_undecided_unless_another_trigger_matches() -> None:
+    endless = {"event": "x", "where": "event.data.l.all(a, event.data.l.all(b, event.data.l.all(c, a + b + c >= 0)))"}
+    functions = [
+        {"id": "a", "triggers": [endless]},
+        {"id": "b", "triggers": [endless, {"event": "*"}]},
+        {"id": "c", "triggers": [{"event": "y"}, endless]},
+        {"id": "d", "triggers": [{"event": "x", "where": "event.data.missing > 1"}]},
+    ]
+    matched, undecided = matching(functions, Envelope("e", "x", {"l": list(range(100))}, 0))
+    assert [entry["id"] for entry in matched] == ["b"]
+    assert [entry["id"] for entry, _ in undecided] == ["a", "c"]
+    assert all("cannot be evaluated" in why for _, why in undecided)

@@ -10,15 +10,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepwell.errors import InvalidEvent
-from stepwell.events import Envelope, check_id, check_name, check_tenant, parse_envelope, parse_ts
+from stepwell.events import (
+    LARGE_EVENTS,
+    Envelope,
+    check_id,
+    check_made,
+    check_name,
+    check_tenant,
+    large_key,
+    parse_envelope,
+    parse_ts,
+)
+from stepwell.ids import ulid_of
+
+NOW = 1_767_225_600_000
+"""The first moment of 2026."""
+DAY = 86_400_000
 
 
 def parsed(body: Any) -> Envelope:
-    return parse_envelope(body, default_id="made", received_ms=77)
+    return parse_envelope(body, default_id="made", received_ms=NOW)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        data = {"x": data}
+    return data
 
 
 def test_what_the_sender_left_out_is_filled_in() -> None:
-    assert parsed({"name": "a", "data": {}}) == Envelope("made", "a", {}, 77)
+    assert parsed({"name": "a", "data": {}}) == Envelope("made", "a", {}, NOW)
 
 
 def test_what_the_sender_said_is_kept() -> None:
@@ -54,8 +76,18 @@ def test_fields_that_nobody_knows_are_ignored() -> None:
         ({"name": "a", "data": {}, "id": ""}, "1 to 256"),
         ({"name": "a", "data": {}, "id": 7}, "text"),
         ({"name": "a", "data": {}, "ts": "soon"}, "ISO 8601"),
-        ({"name": "a", "data": {}, "ts": -1}, "milliseconds"),
-        ({"name": "a", "data": {}, "ts": True}, "not a time"),
+        ({"name": "a", "data": {}, "ts": -1}, "before 1970"),
+        ({"name": "a", "data": {}, "ts": "1969-12-31T23:59:59Z"}, "before 1970"),
+        ({"name": "a", "data": {}, "ts": True}, "neither ISO 8601"),
+        ({"name": "a", "data": {}, "ts": NOW + 367 * DAY}, "more than 366 days ahead"),
+        ({"name": "a", "data": {}, "ts": "9999-01-01"}, "more than 366 days ahead"),
+        ({"name": "a", "data": {}, "ts": (1 << 48) - 1}, "after 9999"),
+        ({"name": "a", "data": {}, "ts": 10**400}, "after 9999"),
+        ({"name": "a", "data": {}, "ts": "9999-12-31T23:59:59-12:00"}, "9999"),
+        ({"name": "a\ud800", "data": {}}, "white space"),
+        ({"name": "\U0001f600" * 256, "data": {}}, "900 bytes"),
+        ({"name": "a", "data": {}, "id": "\ud800"}, "event id"),
+        ({"name": "a", "data": nested(101)}, "more than 100 deep"),
         ({"name": "a", "data": {}, "ts": float("inf")}, "milliseconds"),
         ({"name": "a", "data_ref": "crm/crm.01J8Z/secret"}, "not below 'events/'"),
         ({"name": "a", "data": {}, "tenant": "ü"}, "tenant"),
@@ -100,6 +132,45 @@ def _fields(envelope: Envelope) -> dict[str, Any]:
 )  # fmt: skip
 def test_a_time_is_iso_text_or_milliseconds_and_naive_means_utc(value: Any, expected: int) -> None:
     assert parse_ts(value) == expected
+
+
+def test_an_event_may_take_effect_within_a_year_of_its_coming() -> None:
+    for ts in (0, NOW - 400 * DAY, NOW, NOW + 366 * DAY):
+        assert parsed({"name": "a", "data": {}, "ts": ts}).ts == ts
+
+
+def test_data_may_be_nested_a_hundred_deep() -> None:
+    assert parsed({"name": "a", "data": nested(100)}).data == nested(100)
+
+
+@pytest.mark.parametrize(
+    ("event_id", "says"),
+    [
+        ("evt_" + ulid_of(NOW + 301_000, b"x" * 10), "in the future"),
+        ("evt_7" + "Z" * 25, "in the future"),
+        ("evt_" + ulid_of(0, b"x" * 10), "before 2020"),
+        ("evt_" + ulid_of(1_577_836_799_999, b"x" * 10), "before 2020"),
+    ],
+)
+def test_an_id_that_looks_made_must_carry_a_time_that_can_be(event_id: str, says: str) -> None:
+    with pytest.raises(InvalidEvent, match=says):
+        check_made(event_id, NOW)
+
+
+def test_an_id_with_a_time_of_the_last_years_or_without_one_may_be() -> None:
+    for ms in (1_577_836_800_000, NOW - 60 * DAY, NOW, NOW + 299_000):
+        assert check_made("evt_" + ulid_of(ms, b"x" * 10), NOW)
+    assert check_made("evt_1NG8Du2eZvKYlo2CUI79vXWy", NOW)  # one of Stripe's
+    assert check_made("7" + "Z" * 25, NOW)
+
+
+@pytest.mark.parametrize("event_id", ["o-1", "x" * 256, "\U0001f600" * 256])
+def test_what_lies_in_s3_of_an_event_has_a_key_that_s3_takes(event_id: str) -> None:
+    for rest in ("0123456789abcdef", "a" * 256, "\U0001f600" * 225):
+        key = large_key(event_id, rest)
+        assert key.startswith(LARGE_EVENTS)
+        assert len(key.encode()) <= 1024
+        assert len({key, large_key(event_id, rest + "x"), large_key(event_id + "x", rest)}) == 3
 
 
 @pytest.mark.parametrize("name", ["a", "order/created", "ż", "a.b-c_d:e", "x" * 256])

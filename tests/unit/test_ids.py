@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stepwell.clock import iso
 from stepwell.ids import (
     SystemIds,
     app_of,
@@ -13,11 +15,14 @@ from stepwell.ids import (
     event_id_of,
     event_key,
     event_millis,
+    is_run_id,
     run_id,
     shard_of,
     ulid_millis,
     ulid_of,
 )
+from stepwell.records import RunStatus
+from stepwell.store.layout import day_of, done_key
 
 MS = st.integers(0, (1 << 48) - 1)
 TEN = st.binary(min_size=10, max_size=10)
@@ -97,3 +102,30 @@ def test_shards_are_used_evenly() -> None:
 def test_ids_of_the_system_are_never_the_same() -> None:
     ids = SystemIds()
     assert len({ids.ulid(1) for _ in range(100)} | {ids.token_bytes(16).hex() for _ in range(100)}) == 200
+
+
+def test_the_latest_time_a_ulid_can_carry_has_a_day_though_no_datetime_can_hold_it() -> None:
+    """What was stored under such an id must still be listed, and its run be ended: otherwise it is asked for for ever."""
+    latest = "7" + "Z" * 25
+    assert day_of(ulid_millis(latest) or 0) == "9999-12-31"
+    assert iso(ulid_millis(latest) or 0).startswith("9999-12-31T23:59:59")
+    assert done_key(f"shop.{latest}", "shop", "fn", RunStatus.FAILED)[1] == f"shop.{latest}"
+    assert iso(-1) == "1970-01-01T00:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("shop.01KDVDNA00Q7JY7EJWQZ60DMEE", True),
+        ("my-shop-2.7ZZZZZZZZZZZZZZZZZZZZZZZZZ", True),
+        ("shop.8ZZZZZZZZZZZZZZZZZZZZZZZZZ", False),
+        ("Shop.01KDVDNA00Q7JY7EJWQZ60DMEE", False),
+        (".01KDVDNA00Q7JY7EJWQZ60DMEE", False),
+        ("01KDVDNA00Q7JY7EJWQZ60DMEE", False),
+        ("a.b.01KDVDNA00Q7JY7EJWQZ60DMEE", False),
+        ("x" * 49 + ".01KDVDNA00Q7JY7EJWQZ60DMEE", False),
+        ("", False),
+    ],
+)
+def test_whether_a_text_can_be_the_id_of_a_run(text: str, is_one: bool) -> None:
+    assert is_run_id(text) is is_one

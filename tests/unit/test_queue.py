@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.errors import PayloadTooLarge
+from stepwell.errors import NotSerializable, PayloadTooLarge
 from stepwell.payloads import INLINE_STEP, Payloads
 from stepwell.queue import MAX_BYTES, Message, Queue, SendFailed, look, wake
 
@@ -76,6 +76,35 @@ def test_wake_ups_are_a_tenant_of_their_own() -> None:
     sqs = Sqs()
     queue(sqs).send(wake("shop.x"), look("shop.x", missed=3), Message({}, group="acme"))
     assert [entry["MessageGroupId"] for entry in sqs.requests[0]] == ["stepwell-wake", "stepwell-wake", "acme"]
+
+
+def test_what_sqs_will_never_take_is_not_sent_again_and_again() -> None:
+    class Picky(Sqs):
+        def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+            self.requests.append(Entries)
+            return {"Failed": [{"Id": entry["Id"], "SenderFault": True, "Code": "Invalid"} for entry in Entries]}
+
+    sqs = Picky()
+    with pytest.raises(SendFailed, match="2 messages: Invalid"):
+        queue(sqs).send(Message({"n": 1}), Message({"n": 2}))
+    assert len(sqs.requests) == 1
+
+
+def test_a_message_that_no_json_can_say_is_refused_before_any_is_sent() -> None:
+    sqs = Sqs()
+    with pytest.raises(NotSerializable, match="n is nan"):
+        queue(sqs).send(*(Message({"n": n}) for n in range(20)), Message({"n": float("nan")}))
+    assert sqs.requests == []
+
+
+def test_what_sqs_does_not_take_is_spelled_out_in_a_message_and_left_out_of_a_reason() -> None:
+    sqs = Sqs()
+    queue(sqs).send(Message({"text": "a\uffffb"}))
+    queue(sqs).dead_letter("x", code="not-json", reason="a\x00b\uffff")
+    queue(sqs).dead_letter("x", code="not-json", reason="")
+    sent, *letters = (request[0] for request in sqs.requests)
+    assert sent["MessageBody"] == '{"text":"a\\uffffb"}'
+    assert [letter["MessageAttributes"]["stepwell_reason"]["StringValue"] for letter in letters] == ["a?b?", "?"]
 
 
 def test_a_dead_letter_says_why_even_without_a_body() -> None:

@@ -10,7 +10,7 @@ from stepwell.client.connection import Connection
 from stepwell.codec import dumps
 from stepwell.engine.sending import event_message, large_field
 from stepwell.errors import DuplicateEvent, InvalidOption
-from stepwell.events import INVOKED, Envelope, check_id, check_sender, check_tenant, parse_ts
+from stepwell.events import INVOKED, Envelope, check_id, check_made, check_sender, check_tenant, event_ts
 from stepwell.ids import event_id_of
 from stepwell.models import AnEvent, SomeEvents, call_body, event_body, event_fields, several
 from stepwell.queue import Message
@@ -75,8 +75,8 @@ class Sending(Connection):
         name, body = event_body(event, data)
         check_sender(name, "A client")
         now = self._ports.now()
-        event_id = check_id(id) if id is not None else event_id_of(self._ports.ids.ulid(now))
-        return Envelope(event_id, name, body, now if ts is None else parse_ts(ts), check_tenant(tenant))
+        event_id = check_made(check_id(id), now) if id is not None else event_id_of(self._ports.ids.ulid(now))
+        return Envelope(event_id, name, body, now if ts is None else event_ts(ts, now), check_tenant(tenant))
 
     def invoke(self, function: Any, data: Any = None, *, id: str | None = None) -> str:
         """Start a run of one function directly, without an event for others to see; gives its id.

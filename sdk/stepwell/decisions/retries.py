@@ -30,6 +30,15 @@ def backoff_delay(policy: Mapping[str, Any] | None, failures: int, chance: float
     return delay * (0.5 + chance / 2) if use["jitter"] else delay
 
 
+def redelivery_delay(receives: int, chance: float) -> float:
+    """Seconds until a message that was received so often without being handled is delivered again; at most 15 minutes.
+
+    `chance` is a random number from 0 to 1: messages that failed together come again apart from each other.
+    """
+    delay: float = 2.0 ** (min(receives, 10) + chance)
+    return min(900.0, delay)
+
+
 def misfire_delay(misfires: int) -> float:
     """Seconds until a worker that could not be reached is asked again."""
     return min(900.0, 5.0 * 2.0 ** min(misfires, 10))

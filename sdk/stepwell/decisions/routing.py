@@ -6,16 +6,26 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stepwell.events import RESERVED, Envelope
-from stepwell.expressions import expression
+from stepwell.expressions import CannotEvaluate, expression
 
 
 def matches(trigger: Mapping[str, Any], event: Envelope) -> bool:
-    """Whether a trigger of a manifest takes the event. A condition that cannot be evaluated does not hold."""
+    """Whether a trigger of a manifest takes the event. A condition without a value (a missing field) does not hold.
+
+    Raises CannotEvaluate.
+    """
     pattern = trigger.get("event")
     if pattern is None or not name_matches(pattern, event.name):
         return False
     where = trigger.get("where")
-    return where is None or expression(where).holds(event.scope())
+    if where is None:
+        return True
+    try:
+        return expression(where).value(event.scope()) is True
+    except CannotEvaluate:
+        raise
+    except ValueError:
+        return False
 
 
 def name_matches(pattern: str, name: str) -> bool:
@@ -26,6 +36,22 @@ def name_matches(pattern: str, name: str) -> bool:
     return pattern == name
 
 
-def matching(functions: Iterable[Mapping[str, Any]], event: Envelope) -> list[Mapping[str, Any]]:
-    """The functions the event starts, each once, however many of its triggers match."""
-    return [entry for entry in functions if any(matches(trigger, event) for trigger in entry["triggers"])]
+def matching(
+    functions: Iterable[Mapping[str, Any]], event: Envelope
+) -> tuple[list[Mapping[str, Any]], list[tuple[Mapping[str, Any], str]]]:
+    """The functions the event starts, each once, however many of its triggers match; and those of which that cannot be
+    said, with the reason: a condition could not be evaluated, and no other trigger matches."""
+    matched, undecided = [], []
+    for entry in functions:
+        why = None
+        for trigger in entry["triggers"]:
+            try:
+                if matches(trigger, event):
+                    matched.append(entry)
+                    break
+            except CannotEvaluate as error:
+                why = str(error)
+        else:
+            if why is not None:
+                undecided.append((entry, why))
+    return matched, undecided

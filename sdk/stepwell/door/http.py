@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote
 
-from stepwell.codec import JSON, dumps
+from stepwell.codec import JSON, dumps, parse
 
 
 class Refusal(Exception):
@@ -96,7 +96,7 @@ class Request:
 def parse_json(body: bytes | str) -> JSON:
     """The value of a JSON text. Raises Refusal for anything else, NaN and Infinity included, which are no JSON."""
     try:
-        return json.loads(body, parse_constant=_no_constant)
+        return parse(body)
     except (ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else _place(error)
         raise Refusal(400, "not-json", f"The body is not JSON: {why}.") from None
@@ -107,10 +107,6 @@ def _place(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at line {error.lineno}, column {error.colno}"
     return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "a number in it is none"
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def _too_large(limit: int) -> NoReturn:

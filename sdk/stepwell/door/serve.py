@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from stepwell.codec import JSON, dumps
+from stepwell.codec import JSON, sendable
 from stepwell.door.http import Refusal, Request, Response, parse_json
 from stepwell.door.keys import KeyRing, may_send
 from stepwell.door.limits import Limiter
@@ -116,7 +116,7 @@ class Door:
             default_id = event_id_of(self._ports.ids.ulid(now))
         try:
             event = parse_envelope(body, default_id=default_id, received_ms=now, refuse_own=False)  # see may_send
-            dumps(event.data)
+            sendable(event.data)
         except StepwellError as error:
             raise Refusal(400, error.code, f"{where}{error.message}") from None
         if not may_send(key, event.name):
@@ -139,7 +139,7 @@ class Door:
         try:
             event = event_of(webhook, request, default_id=event_id_of(self._ports.ids.ulid(now)), now=now)
             if event is not None:
-                dumps(event.data)
+                sendable(event.data)
         except (StepwellError, Refusal) as error:
             # It is genuine, and it is lost if nobody looks: so somebody is told, here and at the provider.
             logger.error(
@@ -163,7 +163,7 @@ class Door:
             result = dict(request.query)
         else:  # a bare GET answers nothing: previews and scanners open every link they see
             return Response(200, {"status": "waiting" if answering.check(self._ports, token) else "over"})
-        answering.complete(self._ports, token, dumps(result))
+        answering.complete(self._ports, token, sendable(result))
         return Response(200, {"status": "completed"})
 
     def _fail(self, request: Request, token: str) -> Response:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from stepwell.codec import JSON
 from stepwell.door.http import Request, parse_json
 from stepwell.errors import InvalidEvent
-from stepwell.events import Envelope, check_name, check_sender, check_tenant, parse_ts
-from stepwell.expressions import expression
+from stepwell.events import Envelope, check_data, check_name, check_sender, check_tenant, parse_ts
+from stepwell.expressions import CannotEvaluate, expression
 from stepwell.native import chosen_id, fit
 from stepwell.signatures import GitHub, Hmac, StandardWebhooks, Stripe
 from stepwell.webhooks import OWN, VARIABLES, Webhook, fill, holes
@@ -28,7 +29,7 @@ def event_of(webhook: Webhook, request: Request, *, default_id: str, now: int) -
     """The event of a delivery; None if the source's `where` leaves it out.
 
     Raises Refusal for a body that is none, and InvalidEvent, saying which expression, for one that no event can be made
-    of.
+    of: an expression other than `where` has no value for it, or one cannot be evaluated at all.
     """
     body = request.parsed()
     if isinstance(webhook.scheme, GitHub) and isinstance(body, dict) and set(body) == {"payload"}:
@@ -37,7 +38,7 @@ def event_of(webhook: Webhook, request: Request, *, default_id: str, now: int) -
     if webhook.where is not None and not _holds(webhook.where, scope):
         return None
     own = _own(webhook, body, request)
-    name = own.name if webhook.event == OWN else _name(webhook, scope)
+    name = check_name(own.name if webhook.event == OWN else _name(webhook, scope))
     check_sender(name, "A webhook")
     data = own.data if webhook.data == OWN else _value(webhook.data, scope, "data")
     if not isinstance(data, dict):
@@ -53,7 +54,7 @@ def event_of(webhook: Webhook, request: Request, *, default_id: str, now: int) -
         event_id = chosen_id(event_id, source=webhook.name)
     ts = own.ts if webhook.ts is None else parse_ts(_value(webhook.ts, scope, "ts"))
     tenant = None if webhook.tenant is None else check_tenant(_text(webhook.tenant, scope, "tenant"))
-    return Envelope(event_id, check_name(name), data, now if ts is None else min(ts, now), tenant)
+    return Envelope(event_id, name, check_data(data, name), now if ts is None else min(ts, now), tenant)
 
 
 # ---- providers that are known --------------------------------------------------------------------------------------------
@@ -66,7 +67,10 @@ def _own(webhook: Webhook, body: JSON, request: Request) -> Delivery:
     if isinstance(scheme, GitHub):
         kind, action = headers.get("x-github-event", "unknown"), fields.get("action")
         what = f"{kind}.{action}" if isinstance(action, str) else kind
-        return Delivery(f"{webhook.name}/{fit(what)}", headers.get("x-github-delivery"), body)
+        # Only the body is signed. The delivery's own id (X-GitHub-Delivery) is not: somebody who has recorded a delivery
+        # could send it again under another one. So the id is made of what is signed.
+        signed = hashlib.sha256(request.body).hexdigest()[:40]
+        return Delivery(f"{webhook.name}/{fit(what)}", f"github-{signed}", body)
     if isinstance(scheme, Stripe):
         created = fields.get("created")
         ts = created * 1000 if isinstance(created, int) and not isinstance(created, bool) and created >= 0 else None
@@ -115,8 +119,13 @@ def _text(source: str, scope: dict[str, JSON], what: str) -> str:
 
 
 def _holds(source: str, scope: dict[str, JSON]) -> bool:
-    """A condition that cannot be evaluated does not hold, as everywhere."""
+    """A condition without a value does not hold, as everywhere: the delivery lacks a field, or has something else in it.
+
+    Raises InvalidEvent if it cannot be evaluated at all: nobody knows then whether the delivery was wanted.
+    """
     try:
         return expression(source, VARIABLES).evaluate(scope) is True
+    except CannotEvaluate as error:
+        raise InvalidEvent(f"where: {error}") from None
     except ValueError:
         return False

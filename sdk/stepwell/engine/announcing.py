@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stepwell.codec import JSON, dumps, loads
+from stepwell.codec import JSON, deeper_than, loads, sendable
 from stepwell.decisions.listening import RUN_EVENTS, listened
 from stepwell.engine.inputs import event_json, own_event
-from stepwell.errors import ErrorInfo
-from stepwell.events import Envelope
+from stepwell.errors import ErrorInfo, NotSerializable
+from stepwell.events import MAX_DEPTH, Envelope
 from stepwell.ids import derived_ulid, event_id_of
 from stepwell.ports import Ports
 from stepwell.records import RunState
@@ -45,14 +45,13 @@ def run_event(ports: Ports, run: RunState) -> Envelope:
         "tags": dict(run.tags),
     }
     omitted = []
-    if len(dumps(own.data)) > MOST:
+    if not _fits(own.data):
         data["event"]["data"] = {}
         omitted.append("event.data")
     if run.result is not None:
         size = run.result["size"] if isinstance(run.result, Mapping) else 0
-        text = ports.payloads.unpack(run.result) if size <= MOST else ""
-        if text and len(text) <= MOST:
-            data["result"] = loads(text)
+        if size <= MOST and _fits(result := loads(ports.payloads.unpack(run.result))):
+            data["result"] = result
         else:
             omitted.append("result")
     if omitted:
@@ -72,6 +71,14 @@ def cause(ports: Ports, run: RunState) -> Envelope:
 def error_json(error: ErrorInfo) -> dict[str, JSON]:
     """The error of a run for them. It has a message, though that may say no more than that it is encrypted."""
     return {**error.as_json(), "message": error.message}
+
+
+def _fits(value: JSON) -> bool:
+    """Whether a value can stand in the event: it is not too much, and can be sent, which NaN, for one, cannot."""
+    try:
+        return len(sendable(value)) <= MOST and not deeper_than(value, MAX_DEPTH)
+    except NotSerializable:
+        return False
 
 
 def _known(run: RunState, event: Envelope) -> dict[str, JSON]:

@@ -6,9 +6,10 @@ Telling is idempotent, so it is simply repeated until the last write, which clea
 from __future__ import annotations
 
 import logging
+from itertools import islice
 
 from stepwell.decisions.listening import RUN_EVENTS
-from stepwell.engine.accept import accept
+from stepwell.engine.accept import PER_MESSAGE, accept, go_on
 from stepwell.engine.announcing import cause, error_json, run_event
 from stepwell.engine.cancelling import let_go
 from stepwell.engine.ending import CHILDREN, EVENT, ON_FAILURE, PARENT, cancel
@@ -16,10 +17,11 @@ from stepwell.engine.inputs import event_json
 from stepwell.engine.keeping import expiry
 from stepwell.engine.resolve import resolve_child
 from stepwell.engine.starting import start_run, with_members
-from stepwell.errors import DuplicateEvent, ErrorInfo
+from stepwell.errors import DuplicateEvent, ErrorInfo, Undecided
 from stepwell.events import Envelope
 from stepwell.ids import child_run_id, derived_ulid, event_id_of
 from stepwell.ports import Ports
+from stepwell.queue import children
 from stepwell.records import RunState, RunStatus, StepStatus
 from stepwell.store import layout
 from stepwell.store.runs import LostRun
@@ -30,14 +32,18 @@ CASCADING = frozenset({RunStatus.CANCELLED, RunStatus.FAILED})
 """The ends that cancel the children a run waits for."""
 
 
-def deliver(ports: Ports, run: RunState) -> None:
-    """Tell everybody the run owes its end to, then clear the debt. Repeating it is harmless."""
+def deliver(ports: Ports, run: RunState, *, children_told: bool = False) -> None:
+    """Tell everybody the run owes its end to, then clear the debt. Repeating it is harmless.
+
+    Many children are cancelled in pieces, each continued by a message (`go_on_with_children`). The debt is cleared by
+    whoever comes to their end; if a message is lost, the sweeper has all of it begun anew.
+    """
     if PARENT in run.owes and run.parent is not None:
         resolve_child(ports, run)
     if ON_FAILURE in run.owes:
         _start_failure_handler(ports, run)
-    if CHILDREN in run.owes:
-        _cancel_children(ports, run)
+    if CHILDREN in run.owes and not children_told and not _cancel_children(ports, run):
+        return
     if EVENT in run.owes:
         _announce(ports, run)
     if run.owes:
@@ -58,6 +64,8 @@ def _announce(ports: Ports, run: RunState) -> None:
         accept(ports, event, event.ts, apps, paths, again=True)
     except DuplicateEvent:  # delivered before, by a release that says other things of a run
         logger.warning("the end of run %s had been announced in other words", run.id)
+    except Undecided:  # all others have it. It needs a message of its own, which can become a dead letter
+        go_on(ports, event, event.ts)
 
 
 def _start_failure_handler(ports: Ports, run: RunState) -> None:
@@ -97,7 +105,22 @@ def _orphaned(parent: RunState) -> str:
     return f"its parent {parent.id} ended as {parent.status.value}"
 
 
-def _cancel_children(ports: Ports, run: RunState) -> None:
-    for step in ports.store.runs.steps(run.id):
-        if step.child and step.status is StepStatus.WAITING:
-            cancel(ports, step.child, _orphaned(run))
+def go_on_with_children(ports: Ports, run_id: str, after: str) -> None:
+    """Cancel the children of the steps after this one; at their end, tell all the others the run owes its end to."""
+    run = ports.store.runs.read(run_id)
+    if run is not None and run.status in CASCADING and _cancel_children(ports, run, after=after):
+        deliver(ports, run, children_told=True)
+
+
+def _cancel_children(ports: Ports, run: RunState, *, after: str = "") -> bool:
+    """Cancel the children that the run waits for; False if there are more, which a message will ask for."""
+    steps = ports.store.runs.steps(run.id, after=after)
+    waiting = (step for step in steps if step.child and step.status is StepStatus.WAITING)
+    piece = list(islice(waiting, PER_MESSAGE + 1))
+    asked, more = piece[:PER_MESSAGE], piece[PER_MESSAGE:]
+    for child in ports.store.runs.read_many(step.child or "" for step in asked).values():
+        if child.is_live:
+            cancel(ports, child.id, _orphaned(run))
+    if more:
+        ports.queue.send(children(run.id, after=asked[-1].key))
+    return not more

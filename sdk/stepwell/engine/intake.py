@@ -2,37 +2,54 @@
 
 One bad message never fails its neighbours: it goes to the dead-letter queue at once. SQS may forget a message only
 after the orchestrator has stored what it says, which is why the consumer waits for the answer.
+
+Nor does one that kills the orchestrator (or makes it run out of time) for long. That fails every record it was asked for
+together with, so what comes again is asked for by itself.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from stepwell.codec import JSON, dumps, loads
+from stepwell.codec import JSON, deeper_than, parse, sendable
+from stepwell.decisions.retries import redelivery_delay
 from stepwell.errors import InvalidEvent, StepwellError
-from stepwell.events import parse_envelope
-from stepwell.ids import derived_ulid, event_id_of
+from stepwell.events import MAX_DEPTH, check_id, check_made, event_ts, parse_envelope
+from stepwell.ids import app_of, is_run_id, message_event_id
 from stepwell.native import native_events
 from stepwell.ports import Ports
+from stepwell.queue import LETTER_ID
 
 logger = logging.getLogger("stepwell")
 
 MAX_BYTES = 5_000_000
 """Of the records in one synchronous invocation; Lambda takes 6 MB (AWS Lambda quotas)."""
-INTERNAL = {
-    "look": ("run",),
-    "wake": ("run",),
-    "invoke": ("run", "app", "function"),
-    "fanout": ("event", "cursor"),
-    "lookback": ("waiter",),
-    "drain": ("gate",),
-    "tick": ("app", "function", "cron", "tz", "at"),
+LONGEST_CALL = 32.0
+"""Seconds that the orchestrator may take to answer: its time-out, and a little for the way. With less time left nothing more
+is asked for."""
+INTERNAL: Mapping[str, Mapping[str, type]] = {
+    "look": {"run": str},
+    "wake": {"run": str},
+    "invoke": {"run": str, "app": str, "function": str},
+    "fanout": {"event": dict, "cursor": dict, "sent": int},
+    "lookback": {"waiter": dict},
+    "children": {"run": str, "after": str},
+    "drain": {"gate": str},
+    "tick": {"app": str, "function": str, "cron": str, "tz": str, "at": int},
 }
 """The engine's own messages and the fields they need."""
+_HALF = re.compile("[\ud800-\udfff]")
 PART = "#"
 """Between a message's id and the number of an event in it, where it holds more than one."""
+UNASKED: Mapping[str, Any] = {"outcome": "retry"}
+"""The answer for a record that there was no time left to ask for."""
+
+Record = dict[str, JSON]
+Message = Mapping[str, Any]
+"""As Lambda hands it over (AWS Lambda developer guide, "Using Lambda with Amazon SQS")."""
 
 
 class NotJson(InvalidEvent):
@@ -41,65 +58,106 @@ class NotJson(InvalidEvent):
     code = "not-json"
 
 
-def consume(ports: Ports, records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Handle a batch of SQS records; gives back the ids of the messages that must be delivered again."""
+def consume(ports: Ports, messages: Iterable[Message], remaining: Callable[[], float]) -> list[str]:
+    """Handle a batch of SQS messages; gives back the ids of those that must be delivered again.
+
+    remaining: the seconds this invocation has left.
+    """
     failed: list[str] = []
-    good: list[dict[str, JSON]] = []
+    read: dict[str, list[Record]] = {}
+    sizes: dict[str, int] = {}
     sources = {}
-    for record in records:
-        sources[record["messageId"]] = record
+    for message in messages:
+        message_id = message["messageId"]
+        sources[message_id] = message
         try:
-            good += read_message(record)
+            records = read_message(message)
+            sizes |= {record["id"]: len(sendable(record).encode()) for record in records}
+            if records:
+                read[message_id] = records
         except StepwellError as error:
-            if not _bury(ports, record, error.code, error.message):
-                failed.append(record["messageId"])
-    results = {result["id"]: result for batch in _batches(good) for result in _ask(ports, batch)}
-    for message_id, parts in _by_message(good).items():
-        if not _settle(ports, sources[message_id], [(part, results[part["id"]]) for part in parts]):
+            if not _bury(ports, message, error.code, error.message):
+                failed.append(message_id)
+        except Exception:  # a fault of ours, which must not become its neighbours'
+            logger.exception("message %s cannot be read; it will be delivered again", message_id)
+            failed.append(message_id)
+    results: dict[str, dict[str, Any]] = {}
+    for batch in _batches(read, sources, sizes):
+        if results and remaining() < LONGEST_CALL:
+            break
+        results |= {result["id"]: result for result in _ask(ports, batch)}
+    for message_id, records in read.items():
+        answered = [(record, results.get(record["id"], UNASKED)) for record in records]
+        if not _settle(ports, sources[message_id], answered):
             failed.append(message_id)
     for message_id in failed:
-        _postpone(ports, sources[message_id])
+        in_time = all(record["id"] in results for record in read.get(message_id, ()))
+        _postpone(ports, sources[message_id], failed=in_time)
     return failed
 
 
-def read_message(record: Mapping[str, Any]) -> list[dict[str, JSON]]:
+def read_message(message: Message) -> list[Record]:
     """The records for the orchestrator: one as a rule, several for several objects in one S3 notification, none for its
     test message. Raises a StepwellError for a message that can never be handled.
     """
-    message_id, attributes = record["messageId"], record.get("attributes", {})
-    sent = int(attributes.get("SentTimestamp", 0))
-    read: dict[str, JSON] = {"id": message_id, "sent": sent}
-    if int(attributes.get("ApproximateReceiveCount", 1)) > 1:
+    message_id, sent = message["messageId"], int(message.get("attributes", {}).get("SentTimestamp", 0))
+    read: Record = {"id": message_id, "sent": sent}
+    if _receives(message) > 1:
         read["again"] = True
     try:
-        body = loads(record["body"])
+        body = parse(message["body"])
     except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise NotJson(
-            f"The message is not JSON: {error}. An event is an object such as "
-            '{"name": "order/created", "data": {}}.'
+            f'The message is not JSON: {why}. An event is an object such as {{"name": "order/created", "data": {{}}}}.'
         ) from None
+    if deeper_than(body, 3 * MAX_DEPTH):
+        raise InvalidEvent(f"Lists and objects stand in each other more than {3 * MAX_DEPTH} deep in the message.")
     if isinstance(body, dict) and "stepwell" in body:
-        kind = body["stepwell"]
-        if not isinstance(kind, str) or kind not in INTERNAL or any(field not in body for field in INTERNAL[kind]):
-            raise InvalidEvent(f"The message claims to be an internal one of kind {kind!r}, but is not complete.")
-        if kind == "invoke" and not isinstance(body.get("data", {} if "data_ref" in body else None), dict):
-            raise InvalidEvent(
-                f"Run {body['run']!r} cannot be started: its data is no object, which every function gets."
-            )
-        return [{**read, "kind": kind, **{name: value for name, value in body.items() if name != "stepwell"}}]
+        return [{**read, **_internal(body, sent)}]
     if isinstance(body, dict) and "requestContext" in body and "requestPayload" in body:
         return [{**read, "kind": "crash", **_crash(body)}]
     events = native_events(body, sent=sent)
     if events is None:
-        default_id = event_id_of(derived_ulid(sent, "message", message_id))
-        events = [parse_envelope(body, default_id=default_id, received_ms=sent)]
-    parts = [{**read, "kind": "event", "event": event.as_json()} for event in events]
-    for n, part in enumerate(parts[1:], 1):
-        part["id"] = f"{message_id}{PART}{n}"
-    return parts
+        events = [parse_envelope(body, default_id=_default_id(message, sent), received_ms=sent)]
+    for event in events:
+        check_made(event.id, sent)
+    records = [{**read, "kind": "event", "event": event.as_json()} for event in events]
+    for n, record in enumerate(records[1:], 1):
+        record["id"] = f"{message_id}{PART}{n}"
+    return records
 
 
-def _crash(body: Mapping[str, Any]) -> dict[str, JSON]:
+def _default_id(message: Message, sent: int) -> str:
+    """The id of an event whose sender gave it none. A dead letter that is sent back brings the one it had."""
+    told = message.get("messageAttributes", {}).get(LETTER_ID, {}).get("stringValue")
+    return message_event_id(sent, message["messageId"]) if told is None else check_id(told)
+
+
+def _receives(message: Message) -> int:
+    """How often the message has been received by now."""
+    return int(message.get("attributes", {}).get("ApproximateReceiveCount", 1))
+
+
+def _internal(body: Mapping[str, Any], sent: int) -> Record:
+    """A message of the engine's own: its kind and what it says, but nothing that only the consumer knows."""
+    kind = body["stepwell"]
+    needed = INTERNAL.get(kind) if isinstance(kind, str) else None
+    if needed is None or not all(type(body.get(field)) is wanted for field, wanted in needed.items()):
+        raise InvalidEvent(f"The message claims to be an internal one of kind {kind!r}, but is not complete.")
+    if kind == "invoke" and not isinstance(body.get("data", {} if "data_ref" in body else None), dict):
+        raise InvalidEvent(f"Run {body['run']!r} cannot be started: its data is no object, which every function gets.")
+    if kind == "invoke" and not (is_run_id(body["run"]) and app_of(body["run"]) == body["app"]):
+        raise InvalidEvent(f"{body['run'][:100]!r} cannot be the id of a run of app {body['app'][:50]!r}.")
+    if kind == "invoke":
+        event_ts(body.get("ts"), sent)
+    if kind == "fanout" and not isinstance(body["event"].get("name"), str):
+        raise InvalidEvent("The message claims to go on with an event, but names none.")
+    said = {name: value for name, value in body.items() if name not in ("stepwell", "id", "again", "sent")}
+    return {**said, "kind": kind} | ({"sent": body["sent"]} if kind == "fanout" else {})
+
+
+def _crash(body: Mapping[str, Any]) -> Record:
     """Lambda's record of an asynchronous invocation that failed (AWS Lambda, asynchronous invocation destinations)."""
     payload, context = body["requestPayload"], body["requestContext"]
     if not isinstance(context, dict) or not isinstance(payload, dict) or not isinstance(payload.get("run"), str):
@@ -109,20 +167,41 @@ def _crash(body: Mapping[str, Any]) -> dict[str, JSON]:
     return {
         "run": payload["run"],
         "epoch": payload.get("epoch", 0),
-        "request": context.get("requestId", ""),
-        "why": str(said or context.get("condition") or "unknown")[:1000],
+        "request": str(context.get("requestId", "")),
+        "why": _HALF.sub("?", str(said or context.get("condition") or "unknown")[:1000]),
     }
 
 
-def _by_message(records: Iterable[dict[str, JSON]]) -> dict[str, list[dict[str, JSON]]]:
-    """The records by the message they stand in."""
-    grouped: dict[str, list[dict[str, JSON]]] = {}
+def _batches(
+    read: Mapping[str, Sequence[Record]], sources: Mapping[str, Message], sizes: Mapping[str, int]
+) -> Iterable[list[Record]]:
+    """What to ask the orchestrator for together: new messages as many as go into an invocation; then each that has come
+    again by itself, the one that has come most often last: it is the likeliest to take the time of the others.
+    """
+    receives = {message_id: _receives(sources[message_id]) for message_id in read}
+    yield from _filled(
+        [record for message_id in read if receives[message_id] == 1 for record in read[message_id]], sizes
+    )
+    for message_id in sorted(read, key=lambda message_id: receives[message_id]):
+        if receives[message_id] > 1:
+            yield from _filled(read[message_id], sizes)
+
+
+def _filled(records: Iterable[Record], sizes: Mapping[str, int]) -> Iterable[list[Record]]:
+    batch: list[Record] = []
+    size = 0
     for record in records:
-        grouped.setdefault(str(record["id"]).partition(PART)[0], []).append(record)
-    return grouped
+        length = sizes[record["id"]]
+        if batch and size + length > MAX_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += length
+    if batch:
+        yield batch
 
 
-def _settle(ports: Ports, record: Mapping[str, Any], answered: list[tuple[dict[str, JSON], dict[str, Any]]]) -> bool:
+def _settle(ports: Ports, message: Message, answered: Sequence[tuple[Record, Mapping[str, Any]]]) -> bool:
     """Whether the message may be forgotten.
 
     Of a message with several events, those that can never be handled become dead letters of their own, each as an event
@@ -131,16 +210,16 @@ def _settle(ports: Ports, record: Mapping[str, Any], answered: list[tuple[dict[s
     outcomes = [result["outcome"] for _, result in answered]
     if any(outcome not in ("done", "dead") for outcome in outcomes):
         return False
-    several = any(PART in part["id"] for part, _ in answered)
     buried = True
-    for part, result in answered:
+    for record, result in answered:
         if result["outcome"] == "dead":
-            alone = {**record, "body": dumps(part["event"])} if several else record
-            buried = _bury(ports, alone, result["code"], result["reason"]) and buried
+            alone = {**message, "body": sendable(record["event"])} if len(answered) > 1 else message
+            event_id = record["event"]["id"] if record["kind"] == "event" else None
+            buried = _bury(ports, alone, result["code"], result["reason"], event_id) and buried
     return buried
 
 
-def _ask(ports: Ports, batch: list[dict[str, JSON]]) -> list[dict[str, Any]]:
+def _ask(ports: Ports, batch: list[Record]) -> list[dict[str, Any]]:
     """The orchestrator's answer for each record. If it fails as a whole, every record is to be tried again."""
     try:
         answer = ports.invoker.call(ports.config.orchestrator or "", {"records": batch})
@@ -151,34 +230,21 @@ def _ask(ports: Ports, batch: list[dict[str, JSON]]) -> list[dict[str, Any]]:
     return [results.get(record["id"], {"id": record["id"], "outcome": "retry"}) for record in batch]
 
 
-def _bury(ports: Ports, record: Mapping[str, Any], code: str, reason: str) -> bool:
+def _bury(ports: Ports, message: Message, code: str, reason: str, event_id: str | None = None) -> bool:
     try:
-        group = record.get("attributes", {}).get("MessageGroupId")
-        ports.queue.dead_letter(record["body"], code=code, reason=reason, group=group)
+        group = message.get("attributes", {}).get("MessageGroupId")
+        ports.queue.dead_letter(message["body"], code=code, reason=reason, group=group, event_id=event_id)
     except Exception:  # then the message itself stays, and is tried again
-        logger.exception("message %s could not be moved to the dead-letter queue", record["messageId"])
+        logger.exception("message %s could not be moved to the dead-letter queue", message["messageId"])
         return False
-    logger.error("message %s is a dead letter: %s", record["messageId"], reason)
+    logger.error("message %s is a dead letter: %s", message["messageId"], reason)
     return True
 
 
-def _postpone(ports: Ports, record: Mapping[str, Any]) -> None:
-    count = int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
+def _postpone(ports: Ports, message: Message, *, failed: bool) -> None:
+    """Let the message come again: the later the more often it has failed, at once if it only was not asked for."""
+    chance = int.from_bytes(ports.ids.token_bytes(2), "big") / 65_536
     try:
-        ports.queue.postpone(record["receiptHandle"], min(900, 2**count))
+        ports.queue.postpone(message["receiptHandle"], redelivery_delay(_receives(message) if failed else 1, chance))
     except Exception:  # only the visibility time-out applies then
-        logger.warning("message %s could not be postponed", record["messageId"], exc_info=True)
-
-
-def _batches(records: list[dict[str, JSON]]) -> Iterable[list[dict[str, JSON]]]:
-    batch: list[dict[str, JSON]] = []
-    size = 0
-    for record in records:
-        length = len(dumps(record).encode())
-        if batch and size + length > MAX_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(record)
-        size += length
-    if batch:
-        yield batch
+        logger.warning("message %s could not be postponed", message["messageId"], exc_info=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 from stepwell.codec import JSON
 from stepwell.engine.accept import Paths, accept
-from stepwell.engine.following import abandon, outlived
+from stepwell.engine.following import abandon, go_on_with_children, outlived
 from stepwell.engine.lines import follow
 from stepwell.engine.look import look_at
-from stepwell.engine.resolve import look_back
+from stepwell.engine.looking_back import look_back
 from stepwell.engine.starting import start_child
 from stepwell.engine.ticking import start_tick
 from stepwell.engine.wake import crashed, wake
@@ -91,7 +91,10 @@ def _handle(ports: Ports, record: Record, apps: Mapping[str, AppRecord], paths: 
     elif kind == "heard":
         return
     elif kind == "lookback":
-        look_back(ports, Waiter(**record["waiter"]), thorough=record["thorough"], again=again)
+        waiter, cursor = Waiter(**record["waiter"]), record.get("cursor")
+        look_back(ports, waiter, thorough=bool(record.get("thorough")), again=again, cursor=cursor)
+    elif kind == "children":
+        go_on_with_children(ports, record["run"], record["after"])
     elif kind == "tick":
         start_tick(ports, record, again=again)
     else:

@@ -6,21 +6,17 @@ Always in this order, so that a crash anywhere in between is repaired by the red
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 
 from stepwell.codec import JSON, canonical, dumps
-from stepwell.decisions.routing import name_matches
 from stepwell.engine.inputs import own_event
-from stepwell.engine.listing import list_runs
 from stepwell.engine.wake import wake
 from stepwell.errors import ErrorInfo
 from stepwell.events import Envelope
 from stepwell.expressions import expression
-from stepwell.ids import digest, event_key
+from stepwell.ids import digest
 from stepwell.payloads import INLINE_STEP
 from stepwell.ports import Ports
-from stepwell.queue import Message
 from stepwell.records import RunState, RunStatus, StepState, StepStatus, Stored
 from stepwell.store.waiters import Waiter, look_up
 
@@ -69,49 +65,6 @@ def resolve_waiter(ports: Ports, waiter: Waiter, event: Envelope, key: str, happ
         wake(ports, waiter.run, again=again or first is not None)
     ports.store.waiters.remove(waiter)
     return ours
-
-
-def look_back_messages(waiter: Waiter, *, first_time: bool) -> list[Message]:
-    """Ask the orchestrator to look for events that came before the wait began.
-
-    The first time ever that somebody waits on this path, events that were being handled at that very moment may not
-    have seen the announcement of the wait; so the past is looked at once more a little later.
-    """
-    body = {"stepwell": "lookback", "waiter": asdict(waiter) | {"match": dict(waiter.match)}, "thorough": first_time}
-    return [Message(body, delay) for delay in ((0, 5) if first_time else (0,))]
-
-
-def look_back(ports: Ports, waiter: Waiter, *, thorough: bool, again: bool) -> None:
-    """Give the waiter the earliest event since its run was created that it takes, if there is one.
-
-    `thorough`: nobody waited on this path before, so the event may be kept only in the item of the run it started.
-    """
-    run = ports.store.runs.read(waiter.run)
-    if run is None or not run.is_live:
-        return
-    since = min(run.created, run.fork.started) if run.fork else run.created
-    found = [event for event in ports.store.events.between(since, ports.now()) if event.name == waiter.event]
-    if thorough:
-        found += [event for event in _folded(ports, waiter.event, since) if event.id != run.event_id]
-    for event in sorted(found, key=lambda event: event.ts):
-        key = event_key(event.name, event.id)
-        if event.id != run.event_id and resolve_waiter(ports, waiter, event, key, run.created, again=again):
-            return
-
-
-def _folded(ports: Ports, name: str, since: int) -> Iterator[Envelope]:
-    """Events of this name that stand in the items of the runs they started, from `since` on."""
-    listening = [
-        (app.id, entry["id"])
-        for app in ports.store.apps.current()[0].values()
-        for entry in app.functions
-        if any(name_matches(trigger.get("event") or "", name) for trigger in entry["triggers"])
-    ]
-    runs = list_runs(ports.store, listening, since=since, until=ports.now())
-    for run in runs:
-        again = run.replay_of is not None or run.fork is not None  # then its event came earlier than it did
-        if run.event_name == name and run.created >= since and not again:
-            yield own_event(ports, run)
 
 
 def resolve_child(ports: Ports, child: RunState) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from stepwell.callbacks import proof_of
 from stepwell.codec import JSON, dumps
 from stepwell.engine.core import Core, withholding
+from stepwell.engine.looking_back import look_back_messages
 from stepwell.engine.operations import Operation
-from stepwell.engine.resolve import look_back_messages
 from stepwell.engine.sending import large_field
 from stepwell.errors import ErrorInfo
 from stepwell.queue import Message

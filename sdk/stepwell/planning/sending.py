@@ -10,7 +10,7 @@ from stepwell.codec import canonical
 from stepwell.engine.operations import BodyStep, send_events
 from stepwell.engine.resolve import shape_of
 from stepwell.errors import InvalidOption
-from stepwell.events import Envelope, check_id, check_sender, check_tenant, parse_ts
+from stepwell.events import Envelope, check_id, check_sender, check_tenant, event_ts
 from stepwell.ids import derived_ulid, event_id_of
 from stepwell.models import AnEvent, SomeEvents, event_body, event_fields, several
 from stepwell.planning.ask import Ask, One
@@ -95,5 +95,5 @@ def _envelope(
     check_sender(name, "A step")
     now = plan.core.now()
     made = event_id_of(derived_ulid(now, "sent", plan.core.run.id, key, str(index)))
-    when = now if ts is None else parse_ts(ts)
+    when = now if ts is None else event_ts(ts, plan.core.ports.now())
     return Envelope(check_id(event_id) if event_id is not None else made, name, body, when, check_tenant(tenant))

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain, islice
 
 from stepwell.codec import dumps, loads
-from stepwell.events import Envelope
+from stepwell.events import Envelope, large_key
 from stepwell.ids import event_millis, ulid_millis, ulid_of
 from stepwell.payloads import INLINE_STEP, Payloads
 from stepwell.records import Stored
@@ -90,19 +90,36 @@ class Events:
         item = self._table.get(layout.log_pk(ulid), f"{ulid}#{name}")
         return None if item is None else tuple(item.get("functions", ()))
 
+    def logged_at(self, place: str) -> Envelope | None:
+        """The logged event that stands at this place, `<ULID>#<name>`, None if it is not (or no longer) in the log."""
+        item = self._table.get(layout.log_pk(place.partition("#")[0]), place)
+        return None if item is None else self.unpack(item["event"])
+
     def between(self, since: int, until: int) -> Iterator[Envelope]:
         """The logged events received from `since` to `until` (milliseconds), by day, oldest first within a shard.
 
         Strongly consistent.
         """
-        lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10)
-        day = since - since % DAY_MS
-        while day <= until:
+        for day, shard in self.partitions(since, until):
+            for _, stored in self.logged_in(day, shard, since, until):
+                yield self.unpack(stored)
+
+    def partitions(self, since: int, until: int) -> Iterator[tuple[int, int]]:
+        """The parts of the log for that time, in order: the beginning of a day (milliseconds), and a shard of it."""
+        for day in range(since - since % DAY_MS, until + 1, DAY_MS):
             for shard in range(layout.LOG_SHARDS):
-                pk = layout.log_pk(ulid_of(day, b"\0" * 10), shard)
-                for item in self._table.query(pk, between=(lowest, highest + "~")):
-                    yield self.unpack(item["event"])
-            day += DAY_MS
+                yield day, shard
+
+    def logged_in(
+        self, day: int, shard: int, since: int, until: int, *, after: str = ""
+    ) -> Iterator[tuple[str, Stored]]:
+        """The logged events of one part, received from `since` to `until`: where each stands, `<ULID>#<name>`, and the
+        event, packed. Oldest first, those up to the place `after` left out. Strongly consistent."""
+        lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10) + "~"
+        pk = layout.log_pk(ulid_of(day, b"\0" * 10), shard)
+        for item in self._table.query(pk, between=(max(lowest, after), highest)):
+            if item["sk"] > after:
+                yield item["sk"], item["event"]
 
     def newest(self, since: int, until: int, name: str | None, *, threads: Threads) -> Iterator[tuple[int, Envelope]]:
         """The logged events received from `since` to `until`, two times of one day, newest first, of this name if one is
@@ -143,7 +160,7 @@ class Events:
         """An event as it stands in an item; data the sender put in S3 stays there."""
         what = f"event {event.name!r}"
         return self._payloads.pack(
-            dumps(event.as_json()), key=f"events/{event.id}/{event.name}", what=what, beside=beside, inline=inline
+            dumps(event.as_json()), key=large_key(event.id, event.name), what=what, beside=beside, inline=inline
         )
 
     def unpack(self, stored: Stored) -> Envelope:

@@ -222,6 +222,8 @@ def run_pk(run: str) -> str:
 RUN_SK = "RUN"
 INPUT_SK = "EVENT"
 STEP_PREFIX = "STEP#"
+LAST = "\U0010ffff"
+"""Stands after everything else that a sort key may go on with."""
 
 
 def step_sk(key: str) -> str:

@@ -113,10 +113,14 @@ class Runs:
 
     # ---- steps
 
-    def steps(self, run: str) -> Iterator[StepState]:
-        """All checkpoints of a run: one paged Query, strongly consistent."""
-        for item in self._table.query(layout.run_pk(run), prefix=layout.STEP_PREFIX):
-            yield step_from(item)
+    def steps(self, run: str, *, after: str = "") -> Iterator[StepState]:
+        """All checkpoints of a run, or those that stand after that of the step `after`: one paged Query, strongly
+        consistent."""
+        pk, last = layout.run_pk(run), layout.step_sk(after) if after else ""
+        rest = {"between": (last, layout.STEP_PREFIX + layout.LAST)} if after else {"prefix": layout.STEP_PREFIX}
+        for item in self._table.query(pk, **rest):
+            if item["sk"] > last:
+                yield step_from(item)
 
     def step(self, run: str, key: str) -> StepState | None:
         """One checkpoint, strongly consistent."""

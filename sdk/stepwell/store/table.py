@@ -120,11 +120,13 @@ class Table:
 
     def put_many(self, items: Iterable[Item]) -> None:
         """Write items under keys that nobody else writes. Neither atomic nor conditional; asks again for what was left."""
-        rest = [{"PutRequest": {"Item": marshal(item)}} for item in items]
+        rest, refusals = [{"PutRequest": {"Item": marshal(item)}} for item in items], 0
         while rest:
             asked, rest = rest[:25], rest[25:]  # the most that a request takes (DynamoDB API, BatchWriteItem)
             answer = self.client().batch_write_item(RequestItems={self.name: asked})
-            rest += answer.get("UnprocessedItems", {}).get(self.name, [])
+            if left := answer.get("UnprocessedItems", {}).get(self.name, []):
+                self.pause(refusals)  # it is throttled
+                refusals, rest = refusals + 1, rest + left
 
     def query(
         self,
@@ -162,12 +164,17 @@ class Table:
     def batch_get(self, keys: Iterable[tuple[str, str]]) -> list[Item]:
         """Those of the items that exist, strongly consistent, in no order. Asks again for what was left over."""
         found: list[Item] = []
-        rest = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in dict.fromkeys(keys)]
+        rest, refusals = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in dict.fromkeys(keys)], 0
         while rest:
             asked, rest = rest[:100], rest[100:]
             answer = self.client().batch_get_item(RequestItems={self.name: {"Keys": asked, "ConsistentRead": True}})
-            found += [unmarshal(item) for item in answer["Responses"].get(self.name, [])]
-            rest += answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+            items = answer["Responses"].get(self.name, [])
+            found += [unmarshal(item) for item in items]
+            left = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+            if left and not items:  # it is throttled; otherwise the answer was only full
+                self.pause(refusals)
+                refusals += 1
+            rest += left
         return found
 
     def _query(

@@ -76,10 +76,13 @@ class Waiters:
         self._filed.add((app, event, path))
         return path not in before.get("paths", ())
 
-    def find(self, app: str, event: str, path: str, value: JSON) -> Iterator[Waiter]:
-        """The waiters filed under this path and value; strongly consistent, page by page."""
-        for item in self._table.query(layout.waiter_pk(app, event, path, value)):
-            yield _waiter(app, event, item)
+    def find(self, app: str, event: str, path: str, value: JSON, *, after: str = "") -> Iterator[Waiter]:
+        """The waiters filed under this path and value, or those that stand after the place `after` (`<run>#<step>`);
+        strongly consistent, page by page."""
+        pk = layout.waiter_pk(app, event, path, value)
+        for item in self._table.query(pk, between=(after, layout.LAST) if after else None):
+            if item["sk"] > after:
+                yield _waiter(app, event, item)
 
     def remove(self, waiter: Waiter) -> None:
         """Take a waiter out of the file; it may be gone already."""

@@ -15,12 +15,12 @@ from moto import mock_aws
 from moto.backends import get_backend
 from moto.dynamodb.models.dynamo_type import DynamoType
 
+from stepwell.queue import RECEIVES
 from stepwell.store.table import TABLE_SPEC
 from stepwell.testing import inside
 from stepwell.testing.clients import REGION, WorldSession, account_of, backstage_client
 from stepwell.testing.wire import Wire
 
-MAX_RECEIVE_COUNT = 10
 VISIBILITY = 43_200
 """Seconds of real time for which the emulator hides a received message: for good, since the world decides when it
 comes back, in virtual time."""
@@ -146,7 +146,7 @@ class LocalAws:
         if self.endpoint_url is not None:
             attributes = sqs.get_queue_attributes(QueueUrl=dlq_url, AttributeNames=["QueueArn"])["Attributes"]
             dlq_arn = attributes["QueueArn"]
-        redrive = f'{{"deadLetterTargetArn": "{dlq_arn}", "maxReceiveCount": {MAX_RECEIVE_COUNT}}}'
+        redrive = f'{{"deadLetterTargetArn": "{dlq_arn}", "maxReceiveCount": {RECEIVES}}}'
         queue_url = sqs.create_queue(
             QueueName=f"stepwell-{self.tag}",
             Attributes={

@@ -29,7 +29,8 @@ from moto.core.utils import method_names_from_class, unix_time_millis
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
-from moto.sqs.models import Message
+from moto.sqs.exceptions import SQSException
+from moto.sqs.models import Message, SQSBackend
 from moto.sqs.models import Queue as SqsQueue
 
 from stepwell.testing.answers import Answer
@@ -49,6 +50,10 @@ _process_request = BotocoreStubber.process_request
 _get_value = ResponseSerializer.get_value
 _transact_write_items = DynamoDBBackend.transact_write_items
 _table_query = Table.query
+_send_message = SQSBackend.send_message
+_send_message_batch = SQSBackend.send_message_batch
+_REFUSED = re.compile("[^\\x09\\x0a\\x0d\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+"""What SQS does not take in the body or an attribute of a message (SQS API, SendMessage)."""
 _PROCESSED: dict[type, tuple[type, ...]] = {}
 _QUERY_TAKES = tuple(inspect.signature(Table.query).parameters)[1:]
 _all_items = Table.all_items
@@ -75,6 +80,9 @@ def install() -> None:
     SqsQueue.messages = property(_deliverable)  # type: ignore[method-assign, assignment]
     SqsQueue.approximate_number_of_messages_delayed = property(_delayed)  # type: ignore[method-assign, assignment]
     SqsQueue.approximate_number_of_messages_not_visible = property(_hidden)  # type: ignore[method-assign, assignment]
+    # It also takes characters that SQS does not.
+    SQSBackend.send_message = _send_checked  # type: ignore[method-assign, assignment]
+    SQSBackend.send_message_batch = _send_batch_checked  # type: ignore[method-assign, assignment]
 
 
 class _Copying:
@@ -155,6 +163,27 @@ def _delayed(queue: SqsQueue) -> int:
 def _hidden(queue: SqsQueue) -> int:
     now = unix_time_millis()
     return sum(1 for each in queue._messages if now <= each.visible_at)
+
+
+def _send_checked(backend: SQSBackend, queue_name: str, message_body: str, **more: Any) -> Message:
+    attributes = more.get("message_attributes") or {}
+    texts = [message_body, *(str(each.get("StringValue", "")) for each in attributes.values())]
+    if any(_REFUSED.search(text) for text in texts):
+        raise SQSException("InvalidMessageContents", _NOT_ALLOWED)
+    return _send_message(backend, queue_name, message_body, **more)
+
+
+def _send_batch_checked(
+    backend: SQSBackend, queue_name: str, entries: dict[str, dict[str, Any]]
+) -> tuple[list[Message], list[dict[str, Any]]]:
+    """Each entry is answered for by itself."""
+    fit = {place: entry for place, entry in entries.items() if not _REFUSED.search(entry["MessageBody"])}
+    sent, failed = _send_message_batch(backend, queue_name, fit) if fit else ([], [])
+    refused = {"SenderFault": True, "Code": "InvalidMessageContents", "Message": _NOT_ALLOWED}
+    return sent, [*failed, *({"Id": entry["Id"], **refused} for place, entry in entries.items() if place not in fit)]
+
+
+_NOT_ALLOWED = "The message contains characters outside the allowed set."
 
 
 def answer(request: AWSPreparedRequest) -> AWSResponse:

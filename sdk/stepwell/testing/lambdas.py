@@ -19,6 +19,7 @@ from uuid import UUID
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
+from stepwell.codec import parse
 from stepwell.testing.answers import Answer
 from stepwell.testing.calls import Call
 from stepwell.testing.clock import VirtualClock
@@ -121,7 +122,12 @@ class Lambdas:
         function = self.get(name)
         if function is None:
             return Answer.error(404, "ResourceNotFoundException", f"Function not found: {name}").to(request)
-        payload = _text(call.params.get("Payload", b"{}"))
+        try:
+            payload = _text(call.params.get("Payload", b"")) or "{}"
+            parse(payload)
+        except ValueError as error:
+            message = f"Could not parse request body into json: {error}"
+            return Answer.error(400, "InvalidRequestContentException", message).to(request)
         if call.params.get("InvocationType", "RequestResponse") == "Event":
             return self._accept(function, payload).to(request)
         if len(payload.encode()) > SYNC_LIMIT:

@@ -285,8 +285,8 @@ class LocalStepwell:
         return [self._in_virtual_time(letter) for letter in self._backstage.dead_letters()]
 
     def _in_virtual_time(self, letter: DeadLetter) -> DeadLetter:
-        sent_at = self.world.sent_at(letter.id)
-        return letter if sent_at is None else replace(letter, sent_at=from_millis(round(sent_at * 1000)))
+        known = self.world.known(letter.id)
+        return letter if known is None else replace(letter, id=known[0], sent_at=from_millis(round(known[1] * 1000)))
 
     @property
     def queue_url(self) -> str:

@@ -156,9 +156,11 @@ class Mailbox:
             return response
         answer = json.loads(response.content)
         for message in answer.get("Messages", []):
-            sent_at = self.sent_at(message["MessageId"])
-            if sent_at is not None and "SentTimestamp" in message.get("Attributes", {}):
-                message["Attributes"]["SentTimestamp"] = str(round(sent_at * 1000))
+            known = self.known(message["MessageId"])
+            if known is not None:
+                message["MessageId"], sent_at = known
+                if "SentTimestamp" in message.get("Attributes", {}):
+                    message["Attributes"]["SentTimestamp"] = str(round(sent_at * 1000))
         return Answer.json(answer).to(request)
 
     def _note_sent(self, message_id: str, known_as: tuple[str, float] | None = None) -> None:
@@ -249,10 +251,10 @@ class Mailbox:
         else:
             self._agenda.add(self._clock.now() + self._random.uniform(0, self._chaos.within), arrive, "doubled message")
 
-    def sent_at(self, message_id: str) -> float | None:
-        """When a message was sent, in virtual time; None if it came past us and was never received."""
-        known = self._sent.get(message_id)
-        return known[1] if known is not None else None
+    def known(self, message_id: str) -> tuple[str, float] | None:
+        """Under which id a message of the emulator was sent, and when, in virtual time; None if it came past us and was
+        never received."""
+        return self._sent.get(message_id)
 
     # ---- after handling
 

@@ -160,9 +160,9 @@ class World:
         """Note the beginning or the end of the body of a step."""
         self.observations.append(kind(self.clock.now(), current_invocation(), run_id, key, name))
 
-    def sent_at(self, message_id: str) -> float | None:
-        """When a message was sent, in virtual time, if that is known."""
-        return self._mailbox.sent_at(message_id)
+    def known(self, message_id: str) -> tuple[str, float] | None:
+        """The id under which the world knows a message of the emulator, and when it was sent, in virtual time."""
+        return self._mailbox.known(message_id)
 
     def is_idle(self) -> bool:
         """Whether all that is due now has been handled."""

@@ -156,7 +156,7 @@ def test_the_consumer_decides_when_a_failed_message_comes_back() -> None:
     assert times == [0, 7, 21, 42]
 
 
-def test_what_fails_ten_times_goes_to_the_dead_letters() -> None:
+def test_what_fails_thirty_times_goes_to_the_dead_letters() -> None:
     calls: list[Any] = []
 
     def consumer(aws: Aws, event: Any, context: Any) -> Any:
@@ -165,11 +165,11 @@ def test_what_fails_ten_times_goes_to_the_dead_letters() -> None:
 
     with toy_world(consumer) as (world, aws):
         aws.send({"bad": True})
-        world.advance(3600)
-        assert len(calls) == 10
+        world.advance(7200)
+        assert len(calls) == 30
         dead = aws.sqs.receive_message(QueueUrl=world.aws.resources.dlq_url)["Messages"]
         assert [json.loads(message["Body"]) for message in dead] == [{"bad": True}]
-        assert [str(failure) for failure in world.failures] == ["poison"] * 10
+        assert [str(failure) for failure in world.failures] == ["poison"] * 30
 
 
 def test_a_synchronous_invocation_gives_the_answer_back() -> None:
@@ -225,6 +225,64 @@ def test_an_asynchronous_event_above_a_megabyte_is_refused() -> None:
     ):
         aws.start("w", {"x": "y" * 1_100_000})
     assert raised.value.response["Error"]["Code"] == "RequestTooLargeException"
+
+
+@pytest.mark.parametrize("payload", [b'{"x": NaN}', b'{"x": -Infinity}', b"not json", b"\xff"])
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event"])
+def test_a_payload_that_is_no_json_is_refused(payload: bytes, kind: str) -> None:
+    begun: list[Any] = []
+    with toy_world(workers={"w": lambda aws, event, context: begun.append(event)}) as (world, aws):
+        with pytest.raises(aws.lambda_.exceptions.ClientError) as raised:
+            aws.lambda_.invoke(FunctionName="w", InvocationType=kind, Payload=payload)
+        assert raised.value.response["Error"]["Code"] == "InvalidRequestContentException"
+        world.run_until_idle()
+        assert begun == []
+
+
+REFUSED_BY_SQS = ["\x00", "\x0b", "\x1f", "\ufffe", "\uffff"]
+
+
+def test_sqs_takes_no_text_with_certain_characters_from_whatever_client() -> None:
+    seen: list[str] = []
+
+    def consumer(aws: Aws, event: Any, context: Any) -> None:
+        seen.extend(record["body"] for record in event["Records"])
+
+    with toy_world(consumer) as (world, aws):
+        url = world.aws.resources.queue_url
+        for client in (aws.sqs, boto3.client("sqs")):
+            for character in REFUSED_BY_SQS:
+                with pytest.raises(client.exceptions.ClientError) as raised:
+                    client.send_message(QueueUrl=url, MessageBody=f"a{character}b")
+                assert raised.value.response["Error"]["Code"] == "InvalidMessageContents"
+                attributes = {"why": {"DataType": "String", "StringValue": character}}
+                with pytest.raises(client.exceptions.ClientError):
+                    client.send_message(QueueUrl=url, MessageBody="ab", MessageAttributes=attributes)
+            entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(["good", "bad\uffff", "fine"])]
+            answer = client.send_message_batch(QueueUrl=url, Entries=entries)
+            assert [(each["Id"], each["SenderFault"]) for each in answer["Failed"]] == [("1", True)]
+            client.send_message(QueueUrl=url, MessageBody="\t\n\r \x7f\x85\ue000\ufffd\U0001f600\U0010ffff")
+        world.run_until_idle()
+        assert sorted(set(seen)) == ["\t\n\r \x7f\x85\ue000\ufffd\U0001f600\U0010ffff", "fine", "good"]
+
+
+def test_a_message_that_becomes_a_dead_letter_keeps_its_id_and_the_time_it_was_sent() -> None:
+    known: set[tuple[str, str]] = set()
+
+    def consumer(aws: Aws, event: Any, context: Any) -> Any:
+        known.update((record["messageId"], record["attributes"]["SentTimestamp"]) for record in event["Records"])
+        raise RuntimeError("poison")
+
+    with toy_world(consumer) as (world, aws):
+        aws.send({"n": 1})
+        aws.send({"n": 2}, DelaySeconds=60)
+        world.advance(7200)
+        answer = aws.sqs.receive_message(
+            QueueUrl=world.aws.resources.dlq_url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["All"]
+        )
+        dead = {(message["MessageId"], message["Attributes"]["SentTimestamp"]) for message in answer["Messages"]}
+        assert len(known) == 2
+        assert dead == known
 
 
 def test_a_failed_asynchronous_invocation_comes_back_to_the_main_queue_as_lambdas_record() -> None:

@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterator
 
 from stepwell.cli.doctor.patient import Finding, Patient, ok, problem, unknown, warning
+from stepwell.queue import RECEIVES
 from stepwell.store.table import INDEX, TTL_ATTRIBUTE
 
-RECEIVES = 10
-"""Deliveries before a message is a dead letter."""
 KEPT = 14 * 86_400
 """Seconds; the longest SQS keeps anything."""
 DRIFT = "It was changed by hand, or by a construct of another release. Deploy the stack again."
