@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stepwell import RunStatus, StepError, StepInterrupted, Stepwell, step
+from stepwell import Context, NonRetriableError, RunStatus, StepError, StepInterrupted, Stepwell, step
 from stepwell.testing import Chaos, Fault, FaultKind, FaultPlan
 
 from .support import Declare, Deploy, invocations_of, play, run_of
@@ -226,3 +226,29 @@ def test_a_function_that_never_comes_back_fails_its_runs_in_the_end(
     assert run.error.type == "Undeliverable"
     assert "24 hours" in run.error.message
     app.functions["fn"] = gone
+
+
+def test_a_run_that_a_fault_of_ours_keeps_from_being_handled_is_looked_at_ever_more_rarely(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.function(on="go", on_failure=lambda ctx: None)
+    def fn(ctx: Context[Any]) -> None:
+        raise NonRetriableError("no")
+
+    looks: list[str] = []
+
+    def broken(ports: Any, run: Any) -> None:
+        looks.append(run.id)
+        raise ZeroDivisionError
+
+    local = deploy(app)
+    with monkeypatch.context() as patch:
+        patch.setattr("stepwell.engine.look.deliver", broken)
+        local.send("go")
+        local.advance("4d")
+        late = len(looks)
+        local.advance("1d")
+        assert 0 < len(looks) - late < 24 * 32  # once an hour, and each message some thirty times
+    local.advance("6h")
+    handler, run = sorted(local.client.runs(), key=lambda run: run.function)[::-1]
+    assert {handler.status, run.status} == {RunStatus.FAILED, RunStatus.COMPLETED}

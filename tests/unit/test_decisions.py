@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.decisions.next import DISPATCH_DEADLINE, GRACE, LEAD, POSTABLE, Next, decide, rest
+from stepwell.decisions.next import DISPATCH_DEADLINE, GRACE, LEAD, PATIENCE, POSTABLE, Next, decide, look_again, rest
 from stepwell.decisions.retries import MAX_MISFIRES, backoff_delay, crash_delay, misfire_delay
 from stepwell.decisions.routing import matching, name_matches
 from stepwell.events import Envelope
@@ -48,6 +48,15 @@ def lease(until: int) -> Lease:
 )
 def test_what_a_run_needs_now(state: RunState, missed: int | None, expected: Next) -> None:
     assert decide(state, NOW, missed=missed) is expected
+
+
+@given(st.integers(0, 10**9))
+def test_what_does_not_move_is_looked_at_within_a_minute_at_first_and_once_an_hour_in_the_end(stood: int) -> None:
+    stuck = run(RunStatus.FAILED, owes=("parent",), ended=NOW - stood)
+    wait = look_again(stuck, Next.DELIVER, NOW) - NOW
+    assert GRACE <= wait <= PATIENCE
+    assert wait == GRACE or wait <= stood / 8
+    assert stood < 8 * PATIENCE or wait == PATIENCE
 
 
 @given(st.integers(-(10**9), 10**11))

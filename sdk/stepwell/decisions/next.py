@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from stepwell.decisions.deadlines import out_of_time
+from stepwell.decisions.deadlines import deadline, out_of_time
 from stepwell.records import RunState, RunStatus
 
 DISPATCH_DEADLINE = 90_000
 """Milliseconds from asking a worker until asking again: Lambda drops an asynchronous event after 60 s."""
 GRACE = 60_000
 """Milliseconds after a posted wake-up until the sweeper looks whether it arrived."""
+PATIENCE = 3_600_000
+"""Milliseconds after which the sweeper looks again at the latest."""
 POSTABLE = 900_000
 """Milliseconds; SQS delays a message by 15 minutes at most (AWS SQS quotas)."""
 LEAD = 600_000
@@ -54,6 +56,22 @@ def decide(run: RunState, now: int, *, missed: int | None = None) -> Next:
     if run.wake_at is None or run.wake_at <= now:
         return Next.QUEUE
     return Next.POST if run.wake_at - now <= POSTABLE else Next.NOTHING
+
+
+def look_again(run: RunState, needed: Next, now: int) -> int:
+    """When the sweeper is to look again at a run about which it has just asked somebody to do what it needs.
+
+    A minute later; and if that does not help, as when a fault of ours keeps the run from being handled, ever more rarely:
+    after an eighth of the time that it has stood still, at most an hour.
+    """
+    since = {
+        Next.DELIVER: run.ended,
+        Next.TIME_OUT: deadline(run),
+        Next.QUEUE: run.wake_at,
+        Next.RECLAIM: run.lease.until if run.lease else None,
+    }.get(needed)
+    stood = now - (now if since is None else since)
+    return now + min(max(stood // 8, GRACE), PATIENCE)
 
 
 def rest(wake_at: int, now: int) -> tuple[int, float | None]:

@@ -18,7 +18,7 @@ from itertools import islice
 from botocore.exceptions import BotoCoreError, ClientError
 
 from stepwell.decisions.deadlines import deadline
-from stepwell.decisions.next import GRACE, Next, decide, rest
+from stepwell.decisions.next import GRACE, Next, decide, look_again, rest
 from stepwell.engine.due import Action, Kind
 from stepwell.engine.lines import BACKSTOP, overdue_lines
 from stepwell.engine.ticking import overdue_schedules
@@ -119,7 +119,7 @@ def _move(run: RunState, now: int) -> tuple[Message | None, int]:
     missed = run.epoch if needed is Next.ASK_AGAIN else None
     if needed is Next.POST and run.wake_at is not None:
         return look(run.id, delay=(run.wake_at - now) / 1000), run.wake_at + GRACE
-    return look(run.id, missed=missed), now + GRACE
+    return look(run.id, missed=missed), look_again(run, needed, now)
 
 
 def _pages(keys: Iterator[Key]) -> Iterator[list[Key]]:
