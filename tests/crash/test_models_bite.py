@@ -142,11 +142,11 @@ MUTANTS: list[tuple[Callable[..., Any], Callable[[Patch], None]]] = [
 ]
 
 
-CHOSEN = MUTANTS[::4] if DEPTH == "sample" else MUTANTS
+TRIED = MUTANTS[::4] if DEPTH == "sample" else MUTANTS
 
 
 @pytest.mark.parametrize(
-    ("kind", "mutate"), CHOSEN, ids=[f"{kind.__name__} {mutate.__qualname__}" for kind, mutate in CHOSEN]
+    ("kind", "mutate"), TRIED, ids=[f"{kind.__name__} {mutate.__qualname__}" for kind, mutate in TRIED]
 )
 def test_a_gate_that_decides_otherwise_is_found_out(
     kind: Callable[..., Any], mutate: Callable[[Patch], None], monkeypatch: Patch

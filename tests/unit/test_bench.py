@@ -228,7 +228,7 @@ class TestColdStart:
         ("handler", "packages", "modules"),
         [
             ("consumer", {"stepwell", "stepwell_lambdas", "ulid", "typing_extensions"}, 50),
-            ("orchestrator", {"stepwell", "stepwell_lambdas", "ulid", "typing_extensions"}, 75),
+            ("orchestrator", {"stepwell", "stepwell_lambdas", "ulid", "typing_extensions"}, 80),
         ],
     )
     def test_the_engines_lambdas_import_little_besides_stepwell(

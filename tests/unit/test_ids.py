@@ -21,7 +21,7 @@ from stepwell.ids import (
     ulid_millis,
     ulid_of,
 )
-from stepwell.records import RunStatus
+from stepwell.records import RunState, RunStatus
 from stepwell.store.layout import day_of, done_key
 
 MS = st.integers(0, (1 << 48) - 1)
@@ -109,7 +109,8 @@ def test_the_latest_time_a_ulid_can_carry_has_a_day_though_no_datetime_can_hold_
     latest = "7" + "Z" * 25
     assert day_of(ulid_millis(latest) or 0) == "9999-12-31"
     assert iso(ulid_millis(latest) or 0).startswith("9999-12-31T23:59:59")
-    assert done_key(f"shop.{latest}", "shop", "fn", RunStatus.FAILED)[1] == f"shop.{latest}"
+    run = RunState(f"shop.{latest}", "shop", "fn", RunStatus.FAILED, 0, "", "e", "go", "")
+    assert done_key(run, RunStatus.FAILED)[1] == f"shop.{latest}"
     assert iso(-1) == "1970-01-01T00:00:00.000Z"
 
 
