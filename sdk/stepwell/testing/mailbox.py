@@ -156,11 +156,11 @@ class Mailbox:
             return response
         answer = json.loads(response.content)
         for message in answer.get("Messages", []):
-            known = self.known(message["MessageId"])
-            if known is not None:
-                message["MessageId"], sent_at = known
-                if "SentTimestamp" in message.get("Attributes", {}):
-                    message["Attributes"]["SentTimestamp"] = str(round(sent_at * 1000))
+            # One that came past us, from a client of somebody else's, was sent when we first hear of it.
+            unknown = (message["MessageId"], self._clock.now())
+            message["MessageId"], sent_at = self._sent.setdefault(message["MessageId"], unknown)
+            if "SentTimestamp" in message.get("Attributes", {}):
+                message["Attributes"]["SentTimestamp"] = str(round(sent_at * 1000))
         return Answer.json(answer).to(request)
 
     def _note_sent(self, message_id: str, known_as: tuple[str, float] | None = None) -> None:
