@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import botocore.session
@@ -69,7 +69,15 @@ class _WorldEndpoint(Endpoint):
 
     wire: Wire | None
     in_process: bool
+    retries: Mapping[str, Callable[..., Any]]
     _event_emitter: Any
+
+    def make_request(self, operation_model: Any, request_dict: Any) -> Any:
+        """One call, with its attempts."""
+        answered = super().make_request(operation_model, request_dict)
+        if "after-call" in self.retries:
+            self.retries["after-call"](context=request_dict["context"], http_response=answered[0])
+        return answered
 
     def _send(self, request: AWSPreparedRequest) -> AWSResponse:
         return self.emulator(request) if self.wire is None else self.wire.send(request, self.emulator)
@@ -77,7 +85,7 @@ class _WorldEndpoint(Endpoint):
     def emulator(self, request: AWSPreparedRequest) -> AWSResponse:
         """Hand the request to the emulator."""
         if self.in_process:
-            return inside.answer(request)
+            return inside.answer(request, REGION)
         response: AWSResponse = inside.send(self.http_session, request)
         return response
 
@@ -91,16 +99,18 @@ class _WorldEndpoint(Endpoint):
     ) -> bool:
         # As in botocore, without the sleep: waiting for a simulated service in real time proves nothing.
         service_id = operation_model.service_model.service_id.hyphenize()
-        answers = self._event_emitter.emit(
-            f"needs-retry.{service_id}.{operation_model.name}",
-            response=response,
-            endpoint=self,
-            operation=operation_model,
-            attempts=attempts,
-            caught_exception=caught_exception,
-            request_dict=request_dict,
-        )
+        asked: dict[str, Any] = {
+            "response": response,
+            "endpoint": self,
+            "operation": operation_model,
+            "attempts": attempts,
+            "caught_exception": caught_exception,
+            "request_dict": request_dict,
+        }
+        answers = self._event_emitter.emit(f"needs-retry.{service_id}.{operation_model.name}", **asked)
         delay = first_non_none_response(answers)
+        if delay is None and "needs-retry" in self.retries:
+            delay = self.retries["needs-retry"](**asked)
         return delay is not None and delay is not False
 
 
@@ -129,6 +139,9 @@ def _base_client(service: str, endpoint_url: str | None, account: str, config: C
                 endpoint_url=endpoint_url,
                 config=config.merge(ours) if config is not None else ours,
             )
+            if _retries_as_standard(client):  # each world has a handling of its own, see _Retries
+                service_id = client.meta.service_model.service_id.hyphenize()
+                client.meta.events.unregister(f"needs-retry.{service_id}", unique_id=f"retry-config-{service_id}")
             # moto answers its way at the end of our own path, where the world counts and faults, not at the beginning.
             stub: Any = botocore_stubber
             client.meta.events.unregister("before-send", stub)
@@ -160,10 +173,8 @@ def _copied(base: Any, wire: Wire | None, *, in_process: bool, for_client: bool 
     endpoint.__class__ = _WorldEndpoint
     endpoint.wire = wire
     endpoint.in_process = in_process
+    endpoint.retries = _Retries(base).handlers if _retries_as_standard(base) else {}
     if wire is not None:
-        client.meta = copy.copy(base.meta)
-        client.meta.events = endpoint._event_emitter = copy.copy(base.meta.events)
-        _renew_retry_quota(client)
         service, make_call = client.meta.service_model.service_name, type(client)._make_api_call
 
         def api_call(operation: str, params: Mapping[str, Any]) -> Any:
@@ -175,11 +186,24 @@ def _copied(base: Any, wire: Wire | None, *, in_process: bool, for_client: bool 
     return client
 
 
-def _renew_retry_quota(client: Any) -> None:
-    """Give the client the SDK's full allowance of retries: one shared by all worlds would make their order matter."""
-    retries = client.meta.config.retries or {}
-    if retries.get("mode") != "standard":
-        return
-    service = client.meta.service_model.service_id.hyphenize()
-    client.meta.events.unregister(f"needs-retry.{service}", unique_id=f"retry-config-{service}")
-    register_retry_handler(client, retries.get("total_max_attempts"))
+def _retries_as_standard(client: Any) -> bool:
+    return bool((client.meta.config.retries or {}).get("mode") == "standard")
+
+
+class _Retries:
+    """Stands where the SDK expects a client with which to register its handling of retries, and keeps what it registers.
+
+    So each world has the SDK's full allowance of retries, since one that all shared would make their order matter; and
+    clients of many worlds can share all other handlers, of which a copy takes longer than a call.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.handlers: dict[str, Callable[..., Any]] = {}
+        self.meta = self.events = self
+        self.service_model = client.meta.service_model
+        stand_in: Any = self
+        register_retry_handler(stand_in, client.meta.config.retries.get("total_max_attempts"))
+
+    def register(self, event: str, handler: Callable[..., Any], unique_id: str | None = None) -> None:
+        """Keep a handler by what it handles: `needs-retry`, `after-call`."""
+        self.handlers[event.partition(".")[0]] = handler

@@ -90,6 +90,7 @@ class World:
         self._batches: deque[list[Record]] = deque()  # received, for the next consumer that is free
         self._consuming = 0
         self._live: set[Invocation] = set()
+        self._sessions: dict[tuple[bool, bool], WorldSession] = {}
         self._livelock = Livelock()
         self._broken: BaseException | None = None
         self._swept_at = self.clock.now()
@@ -128,9 +129,13 @@ class World:
     def session(self, *, counted: bool = True, for_client: bool = False) -> WorldSession:
         """A botocore session for `Ports.build`: of a Lambda, or for a Client.
 
-        Calls of an uncounted one are the test's own: nobody sees them.
+        Calls of an uncounted one are the test's own: nobody sees them. All Lambdas of a world share one session, since its
+        clients bear it and making them takes longer than most tests use them.
         """
-        return self.aws.session(self._wire if counted else None, for_client=for_client)
+        kind = (counted, for_client)
+        if kind not in self._sessions:
+            self._sessions[kind] = self.aws.session(self._wire if counted else None, for_client=for_client)
+        return self._sessions[kind]
 
     def fresh(self, run_id: str, seen_at: float) -> bool:
         """For `Ports.build`: false exactly if somebody else has written the run since the caller last saw it."""
