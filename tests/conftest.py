@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import shutil
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.loaders
+import botocore.session
 import pytest
 from hypothesis import settings
 
@@ -28,6 +31,10 @@ os.environ.update(
     AWS_EC2_METADATA_DISABLED="true",
     COLUMNS="160",  # what a command prints breaks at the same places on every machine
 )
+
+# Half of the time of the tests of commands went into reading the descriptions of AWS services again and again: every
+# session reads its own.
+botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)  # type: ignore[attr-defined]
 
 # The CDK runs on Node.js. Where the machine has none, the one that came with pip serves.
 if shutil.which("node") is None:
