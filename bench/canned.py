@@ -16,7 +16,7 @@ from stepwell.ports import RETENTION, TRUSTED, Config, Ports
 from stepwell.queue import Queue
 from stepwell.records import Lease, RunState, RunStatus
 from stepwell.store import Store
-from stepwell.store.runs import run_item
+from stepwell.store.items import run_item
 from stepwell.store.table import Item, Table, marshal
 from stepwell.threads import SystemThreads
 

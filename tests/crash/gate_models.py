@@ -14,8 +14,8 @@ from typing import Any
 
 from stepwell import Batch, Concurrency, Debounce, RateLimit, Run, RunStatus, Singleton, Throttle
 from stepwell.records import LIVE, RunState
+from stepwell.store.items import run_from
 from stepwell.store.layout import PAUSED_PREFIX, RUN_SK
-from stepwell.store.runs import run_from
 from stepwell.testing import LocalStepwell
 from stepwell.testing.observations import Wrote
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from stepwell import Run, RunStatus
+from stepwell.store.items import step_from
 from stepwell.store.layout import STEP_PREFIX
-from stepwell.store.runs import step_from
 from stepwell.testing import LocalStepwell
 from stepwell.testing.invariants import check
 from stepwell.testing.observations import BodyBegan, Wrote

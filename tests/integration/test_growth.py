@@ -11,7 +11,7 @@ from moto.dynamodb import dynamodb_backends
 from stepwell import Context, RunStatus, Stepwell
 from stepwell.engine.resolve import shape_of
 from stepwell.records import StepState, StepStatus
-from stepwell.store.runs import step_item
+from stepwell.store.items import step_item
 from stepwell.store.table import marshal
 from stepwell.testing import LocalStepwell
 from stepwell.typed import fingerprint

@@ -14,7 +14,7 @@ from stepwell.records import TERMINAL, Lease, Parent, RunState, RunStatus, StepS
 from stepwell.schedules import Schedule
 from stepwell.store import layout
 from stepwell.store.crons import CronState, cron_from, cron_item
-from stepwell.store.runs import run_from, run_item, step_from, step_item
+from stepwell.store.items import run_from, run_item, step_from, step_item
 from stepwell.store.table import marshal, unmarshal
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)

@@ -21,7 +21,7 @@ from stepwell.middleware.base import Place
 from stepwell.ports import Ports
 from stepwell.queue import wake
 from stepwell.records import RunState, StepState, StepStatus
-from stepwell.store.runs import step_from
+from stepwell.store.items import step_from
 from stepwell.store.table import Lost
 
 

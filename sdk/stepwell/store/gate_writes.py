@@ -9,7 +9,7 @@ from typing import Any
 from stepwell.codec import canonical, loads
 from stepwell.records import RunState
 from stepwell.store import layout
-from stepwell.store.runs import changes
+from stepwell.store.items import changes
 from stepwell.store.table import Item
 from stepwell.store.transactions import Write
 

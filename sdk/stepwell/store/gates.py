@@ -27,7 +27,8 @@ from stepwell.store.gate_writes import (
     take_slot,
     used,
 )
-from stepwell.store.runs import LostRun, changes, run_from, run_item
+from stepwell.store.items import changes, run_from, run_item
+from stepwell.store.runs import LostRun
 from stepwell.store.table import Lost, Table
 from stepwell.store.transactions import Refused, Transactions, Write
 

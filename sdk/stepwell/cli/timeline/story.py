@@ -12,8 +12,8 @@ from stepwell.cli.timeline.lanes import Outcome, RunLane, StepLane, Stretch
 from stepwell.cli.timeline.recorded import WAITS
 from stepwell.cli.words import several
 from stepwell.records import OPEN_STEPS, RunState, RunStatus, StepState, StepStatus
+from stepwell.store.items import run_from, step_from
 from stepwell.store.layout import RUN_SK, STEP_PREFIX
-from stepwell.store.runs import run_from, step_from
 from stepwell.testing.invocations import Invocation
 from stepwell.testing.observations import Began, BodyBegan, Crashed, Ended, Observation, Wrote
 
