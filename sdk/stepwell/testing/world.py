@@ -28,11 +28,11 @@ from stepwell.testing.livelock import Livelock
 from stepwell.testing.mailbox import Chaos, Mailbox, Record, failed_ids
 from stepwell.testing.meter import Meter, Requests
 from stepwell.testing.observations import Began, BodyBegan, BodyEnded, Crashed, Ended, Observations, Sent, Wrote
+from stepwell.testing.schedule import EveryMinute
 from stepwell.testing.shadow import Shadow
 from stepwell.testing.turns import Turns
 from stepwell.testing.wire import Wire
 
-MINUTE = 60.0
 CONCURRENCY = 32
 """Workers that run at the same time; more wait. Enough for any race, few enough for a small machine."""
 CONSUMERS = 20
@@ -93,7 +93,7 @@ class World:
         self._sessions: dict[tuple[bool, bool], WorldSession] = {}
         self._livelock = Livelock()
         self._broken: BaseException | None = None
-        self._swept_at = self.clock.now()
+        self._schedule = EveryMinute(self.clock.now(), account=self.aws.account, region=REGION)
         self._connect()
 
     def _connect(self) -> None:
@@ -235,15 +235,9 @@ class World:
             self.observations.append(Wrote(self.clock.now(), None, pk, sk, before, None))
 
     def _next_sweep(self) -> float | None:
-        """The next full minute at which the sweeper could find anything.
-
-        The minutes before it are skipped: the sweeper would read an index that holds nothing for it.
-        """
-        if self.lambdas.labelled("sweeper") is None or not self._shadow.due:
+        if self.lambdas.labelled("sweeper") is None:
             return None
-        due = min(self._shadow.due.values())
-        earliest = max(self._swept_at + 0.001, int(due) / 1000, self.clock.now())
-        return -(-earliest // MINUTE) * MINUTE
+        return self._schedule.next_at(self.clock.now(), self._shadow.due.values())
 
     def _work(self) -> None:
         while True:
@@ -335,20 +329,9 @@ class World:
             self._mailbox.put(record, outcome.invocation)
 
     def _sweep(self) -> None:
-        self._swept_at = self.clock.now()
-        event = {
-            "version": "0",
-            "id": self.lambdas.request_id(),
-            "detail-type": "Scheduled Event",
-            "source": "aws.events",
-            "account": self.aws.account,
-            "time": self.clock.datetime().isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "region": REGION,
-            "resources": [f"arn:aws:events:{REGION}:{self.aws.account}:rule/stepwell-sweeper"],
-            "detail": {},
-        }
+        event = json.dumps(self._schedule.event(self.clock.datetime(), self.lambdas.request_id()))
         sweeper = self._function("sweeper")
-        self._start("sweeper", lambda: self._outcome(self.lambdas.invoke(sweeper, json.dumps(event))))
+        self._start("sweeper", lambda: self._outcome(self.lambdas.invoke(sweeper, event)))
 
     def _outcome(self, outcome: Outcome) -> None:
         """The schedule does not mind how its target ended: it comes again in a minute."""
