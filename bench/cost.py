@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from bench.apps import app
 from bench.figures import Figure
-from bench.prices import DATE, DYNAMODB_CALL, MILLION, Usage, durable_functions_cost, run_cost, step_functions_cost
+from stepwell.cli.pricing.bill import run_items, total
+from stepwell.cli.pricing.counts import Shape
+from stepwell.cli.pricing.peers import compare
+from stepwell.cli.pricing.prices import load
 from stepwell.testing import LocalStepwell
 from stepwell.testing.meter import Requests
 
@@ -33,22 +36,11 @@ def _play(local: LocalStepwell) -> None:
         raise RuntimeError(f"the run did not complete: {run}")
 
 
-def usage_of(run: Requests) -> Usage:
-    """What is paid for a run with these requests. A call takes as long as in a region, not as long as here."""
-    writes = sum(count for call, count in run.calls.items() if call.startswith("dynamodb."))
-    worker = (STEPS + 2) * DYNAMODB_CALL
-    others = (writes - STEPS - 2) * DYNAMODB_CALL * 2  # the consumer waits while the orchestrator works
-    return Usage(run.write_units, run.read_units, run.sqs, sum(run.invocations.values()), worker, others)
-
-
 def bench(rounds: int) -> list[Figure]:
     """The figures. Counts are exact, so they are taken once, whatever the number of rounds."""
     run, unmatched = one_run()
-    dollars = run_cost(usage_of(run)) * MILLION
-    peers = {
-        "Lambda durable functions": durable_functions_cost(STEPS) * MILLION,
-        "Step Functions Standard": step_functions_cost(STEPS) * MILLION,
-    }
+    shape, prices = Shape(steps=STEPS, step_ms=0), load()
+    peers = {peer.name: peer.usd for peer in compare(shape, prices)}
     return [
         Figure(f"run of {STEPS} steps: DynamoDB writes", "write units", (run.write_units,), WRITE_UNITS),
         Figure(f"run of {STEPS} steps: DynamoDB reads", "read units", (run.read_units,), READ_UNITS),
@@ -57,8 +49,8 @@ def bench(rounds: int) -> list[Figure]:
         Figure("event that matches nothing: DynamoDB writes", "write units", (unmatched.write_units,), 1),
         Figure(
             f"a million runs of {STEPS} steps, besides their work",
-            f"USD, list {DATE}",
-            (dollars,),
+            f"USD, list {prices.date:%Y-%m}",
+            (total(run_items(shape, prices)),),
             peers=peers,
             peers_from="by list price",
         ),

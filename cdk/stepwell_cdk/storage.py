@@ -15,7 +15,7 @@ from stepwell.queue import RECEIVES
 from stepwell_cdk.findings import explain
 
 INDEX = "due"
-"""The table's one index: what is due when, and ended runs by day. No decision about a run is taken from it."""
+"""The table's one index: what is due when, and ended runs by function. No decision about a run is taken from it."""
 
 DEAD_LETTER_RETENTION = cdk.Duration.days(14)
 """The longest SQS keeps anything. Messages keep their first time of arrival when they move, so the main queue has

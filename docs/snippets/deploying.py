@@ -26,7 +26,8 @@ class Website(cdk.Stack):
         stepwell = Stepwell(self, "Stepwell")
         shop = StepwellApp(self, "Shop", stepwell=stepwell, code="shop", app="app:app")
         shop.grant_send(site)  # the site may send events
-        site.add_environment("STEPWELL_QUEUE_URL", stepwell.queue.queue_url)
+        for name, value in stepwell.environment.items():
+            site.add_environment(name, value)  # what Client.from_env() reads there
         receipts.grant_put(shop.role)  # the steps of shop may write receipts
 
 

@@ -60,6 +60,16 @@ def rebuild_catalogue(ctx: Context[Any]) -> None:
 # [end]
 
 
+# [singleton-skip]
+@app.function(on="mailbox/changed", singleton=Singleton("skip", key="event.data.mailbox"))
+def sync_mailbox(ctx: Context[Any]) -> None:
+    ctx.step.run(note, ctx.event.data["mailbox"])  # looks at the whole mailbox, so one at a time is enough
+    ctx.step.sleep("not too often", "1m")
+
+
+# [end]
+
+
 # [throttle]
 @app.function(on="contact/added", throttle=Throttle(30, "1m", burst=5, key="event.data.account"))
 def tell_crm(ctx: Context[Any]) -> None:
@@ -106,6 +116,15 @@ class Clicked(EventModel, name="page/clicked"):
 def count_clicks(ctx: Context[Clicked]) -> int:
     ctx.step.run(note, [event.data.page for event in ctx.events])
     return len(ctx.events)
+
+
+# [end]
+
+
+# [batch-by-key]
+@app.function(on="invoice/line", batch=Batch(3, "1h", key="event.data.customer"))
+def bill(ctx: Context[Any]) -> None:
+    ctx.step.run(note, [event.data["line"] for event in ctx.events])  # all of one customer
 
 
 # [end]

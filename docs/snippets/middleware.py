@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+# [imports]
 from stepwell import Client, Context, Middleware, Stepwell, Trigger, provided
 from stepwell.middleware import RunCall, StepCall
-from stepwell.middleware.encryption import Encryption, KmsKey, SecretKey
-from stepwell.middleware.otel import Tracing
+from stepwell.middleware.encryption import Encryption, KmsKey, SecretKey  # stepwell[encryption]
+from stepwell.middleware.otel import Tracing  # stepwell[otel]
 
+# [end]
 from .outside import Database, metrics
 
 

@@ -1,7 +1,10 @@
 """How webhooks are tested: docs/webhooks.md."""
 
+from datetime import timedelta
+
 # [test]
 from stepwell.testing import LocalStepwell
+from stepwell.webhooks import Limit
 
 from .webhooks import WEBHOOKS, app
 
@@ -27,3 +30,30 @@ def test_a_forged_delivery_is_refused() -> None:
 
 
 # [end]
+
+
+# [event-key]
+def test_the_website_may_send_orders_and_nothing_else() -> None:
+    with LocalStepwell(app) as local:
+        key = local.event_key(events=["order/*"], limit=Limit(100, "1m"))
+        order = {"name": "order/created", "data": {"order_id": "o-1"}}
+        once = local.http("POST", f"/e/{key}", body=order, headers={"Idempotency-Key": "checkout-17"})
+        again = local.http("POST", f"/e/{key}", body=order, headers={"Idempotency-Key": "checkout-17"})
+        assert once.status == 202
+        assert once.json()["ids"] == again.json()["ids"]  # one event
+        assert local.http("POST", f"/e/{key}", body={"name": "user/deleted", "data": {}}).status == 403
+
+
+# [end]
+
+
+def test_what_the_mailer_says_has_its_own_time_and_tenant() -> None:
+    with LocalStepwell(app, webhooks=WEBHOOKS) as local:
+        at = local.now().replace(hour=0, minute=0) - timedelta(minutes=5)
+        bounced = {"type": "bounced", "timestamp": at.isoformat(), "data": {"account": "acme", "to": "ada@example.com"}}
+        reply = local.webhook("mailer", bounced)
+        assert reply.status == 202
+        local.run_until_idle()
+        run = local.run(reply.json()["ids"][0])
+        assert run is not None
+        assert run.result == "ada@example.com at 23:55 for acme"

@@ -5,7 +5,7 @@ from typing import Any
 from stepwell import Callback, Context, Stepwell, Trigger, step
 
 # [declare]
-from stepwell.webhooks import GitHub, Hmac, Stripe, Webhook
+from stepwell.webhooks import GitHub, Hmac, Limit, StandardWebhooks, Stripe, Webhook
 
 WEBHOOKS = [
     Webhook("github", GitHub(), secret="/stepwell/github"),
@@ -18,6 +18,15 @@ WEBHOOKS = [
         id="body.delivery_id",
         data="{'video': body.video.id, 'url': body.video.url}",
         where="body.status != 'progress'",
+    ),
+    Webhook(
+        "mailer",
+        StandardWebhooks(prefix="svix-"),
+        secret="/stepwell/mailer",
+        event="mail/{body.type}",
+        ts="body.timestamp",  # when it happened, rather than when it came
+        tenant="body.data.account",  # so that a big account does not hold up the others
+        limit=Limit(100, "1s"),
     ),
 ]
 # [end]
@@ -42,6 +51,11 @@ def fulfil(ctx: Context[dict[str, Any]]) -> str:
 @app.function(on="video/ready")
 def publish(ctx: Context[dict[str, Any]]) -> str:
     return str(ctx.event.data["url"])
+
+
+@app.function(on="mail/bounced")
+def note_bounce(ctx: Context[dict[str, Any]]) -> str:
+    return f"{ctx.event.data['data']['to']} at {ctx.event.ts:%H:%M} for {ctx.event.tenant}"
 
 
 asked: list[str] = []

@@ -14,6 +14,8 @@ from stepwell.queue import LETTER_CODE, LETTER_ID, LETTER_REASON, RECEIVES, attr
 
 HIDDEN = 120
 """Seconds a message is hidden from others while somebody looks through the queue."""
+MOVED_BY_SQS = "too-many-receives"
+"""The code of a letter that SQS moved, after 30 failed deliveries: only it knows, and says nothing."""
 _EMPTY = 3
 """Empty answers in a row after which a queue counts as read: SQS asks only some of its hosts each time."""
 
@@ -25,7 +27,7 @@ class DeadLetter:
     id: str
     """The id of the SQS message; a redriven one that fails again comes back under another."""
     code: str
-    """Why it is there, in one word; `too-many-receives` if SQS moved it after 30 failed deliveries."""
+    """Why it is there: the code of an error, or MOVED_BY_SQS."""
     reason: str
     body: str
     """As it was sent."""
@@ -101,7 +103,7 @@ def _letter(message: dict[str, Any]) -> DeadLetter:
         event_id = message_event_id(sent, message["MessageId"])
     return DeadLetter(
         id=message["MessageId"],
-        code=told.get(LETTER_CODE, "too-many-receives"),
+        code=told.get(LETTER_CODE, MOVED_BY_SQS),
         reason=told.get(
             LETTER_REASON, f"It was delivered {RECEIVES} times, over hours, and could not be handled; see the logs."
         ),

@@ -82,3 +82,24 @@ def test_clicks_are_counted_together_and_robots_alone(local: LocalStepwell) -> N
     local.send(flow.Clicked(page="feed", robot=True))
     local.advance("10s")
     assert flow.done == [["feed"], ["home", "shop"]]
+
+
+def test_a_mailbox_is_not_looked_at_twice_at_a_time(local: LocalStepwell) -> None:
+    for mailbox in ("ada", "ada", "bob"):
+        local.send("mailbox/changed", {"mailbox": mailbox})
+        local.run_until_idle()
+    assert flow.done == ["ada", "bob"]
+    local.advance("2m")
+    local.send("mailbox/changed", {"mailbox": "ada"})
+    local.run_until_idle()
+    assert flow.done == ["ada", "bob", "ada"]
+
+
+def test_each_customer_gets_a_bill_of_three_lines_or_of_an_hour(local: LocalStepwell) -> None:
+    for number, customer in enumerate("aabaab"):
+        local.send("invoice/line", {"customer": customer, "line": f"{customer}{number}"})
+        local.run_until_idle()
+        local.advance("1s")
+    assert flow.done == [["a0", "a1", "a3"]]
+    local.advance("1h")
+    assert flow.done[1:] == [["b2", "b5"], ["a4"]]

@@ -36,7 +36,7 @@ def test_what_could_not_be_handled_is_sent_back_and_what_is_wrong_stays(
 ) -> None:
     sqs, made = boto3.client("sqs"), local.world.aws.resources
     sound = json.dumps({"name": "order/created", "data": {"order_id": "o-3"}})
-    sqs.send_message(QueueUrl=made.dlq_url, MessageBody=sound)  # what SQS does after ten deliveries
+    sqs.send_message(QueueUrl=made.dlq_url, MessageBody=sound)  # what SQS does after thirty deliveries
     sqs.send_message(QueueUrl=made.queue_url, MessageBody="no json")
     local.run_until_idle()
     operating.send_back()

@@ -19,7 +19,6 @@ from bench.importtime import heaviest, parse, total
 from bench.invocations import InvocationContext
 from bench.machine import share_of_a_core
 from bench.overhead import KINDS, per_step
-from bench.prices import MILLION, Usage, durable_functions_cost, run_cost, step_functions_cost
 from bench.timed import Spent, TimedClient
 from stepwell_lambdas.worker.handler import make_handler
 
@@ -145,20 +144,6 @@ class TestRunner:
 
     def test_the_share_of_a_core_is_a_share(self) -> None:
         assert 0 < share_of_a_core(0.02) <= 1
-
-
-class TestPrices:
-    def test_a_run_is_the_sum_of_what_it_uses(self) -> None:
-        usage = Usage(
-            write_units=8, read_units=8, sqs=5, invocations=5, worker_seconds=2 * 75_000, other_seconds=4 * 75_000
-        )
-        assert run_cost(usage) * MILLION == pytest.approx(
-            8 * 0.625 + 8 * 0.125 + 5 * 0.4 + 5 * 0.2 + (2 * 0.5 + 4 * 0.75) * 75_000 * 1e6 * 13.3334e-6
-        )
-
-    def test_the_others_are_what_their_price_lists_say(self) -> None:
-        assert step_functions_cost(5) * MILLION == pytest.approx(6 * 25 + 5 * 0.2)
-        assert durable_functions_cost(5) * MILLION == pytest.approx(6 * 8 + 6 * 0.25 + 0.2)
 
 
 class TestMeasuring:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import pytest
 
 from docs.refresh import REPOSITORY, Block, blocks, is_excerpt, pages, refreshed, regions
+from stepwell.dead_letters import MOVED_BY_SQS
 from stepwell.errors import StepwellError
 
 SNIPPETS = REPOSITORY / "docs" / "snippets"
@@ -130,7 +131,7 @@ def error_codes() -> dict[str, str]:
     library = REPOSITORY / "sdk" / "stepwell"
     for file in library.rglob("*.py"):
         parts = file.relative_to(library).with_suffix("").parts
-        if parts[0] not in ("testing", "cli", "dev") and parts[-1] != "__init__":
+        if parts[0] not in ("testing", "cli") and parts[-1] != "__init__":
             import_module(".".join(["stepwell", *parts]))
     found: dict[str, str] = {}
     todo: list[type[StepwellError]] = [StepwellError]
@@ -156,7 +157,15 @@ class TestErrors:
         assert missing == {}
 
     def test_no_section_is_about_a_code_that_does_not_exist(self) -> None:
-        assert [name for name in self.sections if re.fullmatch(r"[a-z-]+", name) and name not in self.codes] == []
+        codes = {*self.codes, MOVED_BY_SQS}
+        assert [name for name in self.sections if re.fullmatch(r"[a-z-]+", name) and name not in codes] == []
+
+    def test_every_code_of_the_command_line_is_explained(self) -> None:
+        commands = (REPOSITORY / "sdk" / "stepwell" / "cli").rglob("*.py")
+        used = {code for file in commands for code in re.findall(r'Trouble\(\s*"([a-z-]+)"', file.read_text("utf-8"))}
+        assert len(used) > 8
+        told = self.sections["On the command line"]
+        assert [code for code in used if f"`{code}`" not in told and code not in self.sections] == []
 
     def test_every_section_says_what_to_do(self) -> None:
         assert [code for code in self.codes if code != "stepwell" and "* Do:" not in self.sections[code]] == []

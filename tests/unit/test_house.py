@@ -75,10 +75,8 @@ FLOORS: dict[str, float] = {
     "flow": 5,
     "app": 5,
     "client": 5,
-    "manifest": 5,
     # 6: what people run
     "testing": 6,
-    "dev": 6,
     "cli": 6,
 }
 # The public face (stepwell/__init__.py) stands on top of floor 5, and so do the handlers: only floor 6 is above them.

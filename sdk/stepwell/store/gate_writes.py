@@ -121,10 +121,10 @@ def quit_line(run: RunState, gate: str, now: int, *, counted: bool = False) -> l
 
 
 def strike_place(gate: str, place: str, now: int) -> list[Write]:
-    """Take a place out of a line. EXISTS."""
+    """Take a place out of a line. EXISTING."""
     pk = layout.gate_pk(gate)
     return [
-        Write("Delete", (pk, place), if_=layout.EXISTS),
+        Write("Delete", (pk, place), if_=layout.EXISTING),
         Write("Update", (pk, layout.GATE_SK), add={"waiting": -1}, set_=used(now)),
     ]
 

@@ -100,6 +100,8 @@ so every loser first looks whether the winner is itself.
                         event                           resolve step, wakes=5
 
     ASLEEP          suspended: something it waits for has happened, so it is queued.
+    ASLEEP_UNGATED  the same, of a run that needs no slots: one that does is queued together with its gates.
+    RESTING         suspended or scheduled: it may get its slots, or a place in a line.
     RESTING_AND_DUE suspended or scheduled, and its wake_at has come: an early or old wake-up does nothing.
     QUEUED          queued, and not claimed since it was read: a dispatch is repeated, or counted as failed, once.
     RUNNING         a wake-up meets a running holder and only counts itself.
@@ -148,8 +150,10 @@ slots come free by the same write, and pass to the newcomer if nobody waits for 
                         run A    give slot back (held=0) .. reads waiting: 1 -> drain
                         run B    FREE? no .......... stands in line IF NO_ROOM (before held=0), or else tries again
 
-    HOLDING, NOT_HOLDING, IN_LINE, NOT_IN_LINE
-                    the run is as the writer saw it: a slot is given back once, a place given up once.
+    HOLDING         the run has its slots: they are given back once.
+    NOT_HOLDING     it has none: they are taken once.
+    IN_LINE         it stands at the place where the writer saw it: a place is given up once.
+    NOT_IN_LINE     it stands in no line: it gets one place.
     PENDING         scheduled, and never claimed: a debounced run may be replaced, a batch joined.
     EMPTY_LINE      nobody waits any more: the gate leaves the index.
     WATCHED         the gate stands in the index: somebody waits.
@@ -201,7 +205,6 @@ HOLDING = "attribute_exists(#held)"
 NOT_HOLDING = "attribute_not_exists(#held)"
 IN_LINE = "#line = :line"
 NOT_IN_LINE = "attribute_not_exists(#line)"
-EXISTS = "attribute_exists(pk)"
 WATCHED = "attribute_exists(#due_sk)"
 EMPTY_LINE = "#due_sk = :seen_due AND (attribute_not_exists(#waiting) OR #waiting <= :none)"
 LONGER = "attribute_not_exists(pk) OR #ttl < :ttl"
