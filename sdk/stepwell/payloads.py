@@ -16,6 +16,8 @@ INLINE_STEP = 32 * 1024
 INLINE_RUN = 2 * 1024
 """For values in the run item: they are billed again at every change of the run."""
 MAX_PAYLOAD = 16 * 1024 * 1024
+ENVELOPE = 64 * 1024
+"""What the engine itself may add to a value that was as large as may be: names and times, an error with its traceback."""
 
 
 class Payloads:
@@ -30,23 +32,28 @@ class Payloads:
         self._bucket = bucket
         self.limit = limit
 
-    def check(self, text: str, what: str) -> int:
-        """The size in bytes. Raises PayloadTooLarge naming `what` and the size if it is above the cap."""
+    def check(self, text: str, what: str, *, enveloped: bool = False) -> int:
+        """The size in bytes. Raises PayloadTooLarge naming `what` and the size if it is above the cap.
+
+        enveloped: the value was measured where it came from, and has been put into an envelope of the engine's since.
+        """
         size = len(text) if text.isascii() else len(text.encode())
-        if size > self.limit:
+        if size > self.limit + (ENVELOPE if enveloped else 0):
             raise PayloadTooLarge(
                 f"{what} is {size:,} bytes; the limit is {self.limit:,}. Store it yourself, for example in S3, and "
                 "pass its key, or raise max_payload."
             )
         return size
 
-    def pack(self, text: str, *, key: str, what: str, beside: int = 0, inline: int = INLINE_STEP) -> Stored:
+    def pack(
+        self, text: str, *, key: str, what: str, beside: int = 0, inline: int = INLINE_STEP, enveloped: bool = False
+    ) -> Stored:
         """The value as it is to stand in an item that has `beside` other bytes.
 
         Plain if small, compressed if that saves a write unit, a reference to the S3 object `key` if it is still larger
-        than `inline` bytes. Raises PayloadTooLarge.
+        than `inline` bytes. `enveloped` as in `check`. Raises PayloadTooLarge.
         """
-        size = self.check(text, what)
+        size = self.check(text, what, enveloped=enveloped)
         squeezed = squeeze(text, beside)
         if len(squeezed if isinstance(squeezed, bytes) else squeezed.encode()) <= inline or self._bucket is None:
             return squeezed

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import boto3
 import pytest
 
 from stepwell import AsyncContext, Backoff, CancelOn, Context, Run, RunStatus, Stepwell, Timeouts
@@ -170,6 +171,28 @@ def parent_and_child(app: Stepwell) -> None:
     def fn(ctx: Context[Any]) -> None:
         ctx.step.run("one", lambda: 1)
         ctx.step.invoke(child)
+
+
+def test_a_late_duplicate_of_what_asked_for_a_child_does_not_cancel_one_that_is_no_longer_waited_for(
+    app: Stepwell, deploy: Deploy
+) -> None:
+    @app.function(on="never", id="child")
+    def child(ctx: Context[Any]) -> str:
+        ctx.step.sleep("long", "1h")
+        return "done"
+
+    @app.function(on="go", id="fn", retries=0)
+    def fn(ctx: Context[Any]) -> None:
+        ctx.step.invoke(child, {}, timeout="1m")
+
+    local = deploy(app)
+    local.send("go")
+    local.advance("5m")
+    asked = [sent.body for sent in local.world.observations.of(Sent) if '"stepwell":"invoke"' in sent.body]
+    assert {run.function: run.status.value for run in local.client.runs()} == {"fn": "failed", "child": "suspended"}
+    boto3.client("sqs").send_message(QueueUrl=local.queue_url, MessageBody=asked[0])
+    local.advance("2h")
+    assert [run.result for run in local.client.runs(function="shop/child")] == ["done"]
 
 
 @pytest.mark.parametrize("seed", range(10))

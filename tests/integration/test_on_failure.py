@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from stepwell import Batch, Context, EventModel, Failure, RunStatus, Stepwell
+from stepwell import AsyncContext, Batch, Context, EventModel, Failure, PayloadTooLarge, RunStatus, Stepwell
+from stepwell.engine import following
 from stepwell.middleware.encryption import Encryption
+from stepwell.payloads import MAX_PAYLOAD
 from stepwell.testing import Fault, FaultKind, FaultPlan, LocalStepwell
 
 from .sealing import LONG, readable, secret
@@ -52,6 +55,67 @@ def test_the_handler_gets_the_event_that_started_the_run_however_large(
     assert (failure.error.type, failure.error.message) == ("ValueError", "no luck")
     assert "no luck" in str(failure.error.traceback)
     assert failure.events == [failure.event]
+
+
+def test_a_run_of_the_largest_event_there_may_be_ends_as_others_do(
+    app: Stepwell, deploy: Deploy, failures: list[Failure]
+) -> None:
+    @app.function(on="never", id="child")
+    def child(ctx: Context[Any]) -> None:
+        ctx.step.sleep("long", "20d")
+
+    @app.function(on=Order, id="fn", retries=0, on_failure=lambda ctx: failures.append(ctx.event.data))
+    async def fn(ctx: AsyncContext[Order]) -> None:
+        async def fail() -> None:
+            await ctx.step.sleep("a moment", "1m")
+            raise ValueError("no luck")
+
+        await asyncio.gather(ctx.step.invoke(child, {}), fail())
+
+    local = deploy(app)
+    text = "a" * (MAX_PAYLOAD - len('{"order_id":"o-1","text":""}'))
+    event_id = local.send(Order(order_id="o-1", text=text))
+    with pytest.raises(PayloadTooLarge):
+        local.send(Order(order_id="o-1", text=text + "a"))
+    local.run_until_idle()
+    assert local.dead_letters() == []
+    end_of(local, event_id)
+    assert len(failures[0].event.data["text"]) == len(text)
+    assert [run.status for run in local.client.runs(function="shop/child")] == [RunStatus.CANCELLED]
+
+
+def test_one_who_cannot_be_told_of_an_end_does_not_keep_the_others_from_it(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.function(on="never", id="child")
+    def child(ctx: Context[Any]) -> None:
+        ctx.step.sleep("long", "20d")
+
+    @app.function(on="go", id="fn", retries=0, on_failure=lambda ctx: None)
+    async def fn(ctx: AsyncContext[Any]) -> None:
+        async def fail() -> None:
+            await ctx.step.sleep("a moment", "1m")
+            raise ValueError("no luck")
+
+        await asyncio.gather(ctx.step.invoke(child, {}), fail())
+
+    @app.function(on="stepwell/run.failed", id="listener")
+    def listener(ctx: Context[Any]) -> str:
+        return str(ctx.event.data["function"])
+
+    def refuse(*_: Any) -> None:
+        raise LookupError("a defect")
+
+    monkeypatch.setattr(following, "_start_failure_handler", refuse)
+    local = deploy(app)
+    local.send("go")
+    local.advance("5m")
+    assert [run.status for run in local.client.runs(function="shop/child")] == [RunStatus.CANCELLED]
+    assert [run.result for run in local.client.runs(function="shop/listener")] == ["fn"]
+    assert list(local.client.runs(function="shop/fn.on-failure")) == []
+    monkeypatch.undo()
+    local.advance("1d")
+    assert [run.status for run in local.client.runs(function="shop/fn.on-failure")] == [RunStatus.COMPLETED]
 
 
 def test_the_error_of_a_step_says_which(app: Stepwell, deploy: Deploy, failures: list[Failure]) -> None:

@@ -1,11 +1,14 @@
 """Those who have to be told that a run has ended: its parent, its failure handler, its children, all who listen.
 
-Telling is idempotent, so it is simply repeated until the last write, which clears `owes`, has taken effect.
+Telling is idempotent, so it is simply repeated until the last write, which clears `owes`, has taken effect. Whoever cannot
+be told does not keep the others from it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 from stepwell.decisions.listening import RUN_EVENTS
@@ -22,7 +25,7 @@ from stepwell.events import Envelope
 from stepwell.ids import child_run_id, derived_ulid, event_id_of
 from stepwell.ports import Ports
 from stepwell.queue import children
-from stepwell.records import RunState, RunStatus, StepStatus
+from stepwell.records import Parent, RunState, RunStatus, StepStatus
 from stepwell.store import layout
 from stepwell.store.runs import LostRun
 
@@ -38,14 +41,21 @@ def deliver(ports: Ports, run: RunState, *, children_told: bool = False) -> None
     Many children are cancelled in pieces, each continued by a message (`go_on_with_children`). The debt is cleared by
     whoever comes to their end; if a message is lost, the sweeper has all of it begun anew.
     """
-    if PARENT in run.owes and run.parent is not None:
-        resolve_child(ports, run)
-    if ON_FAILURE in run.owes:
-        _start_failure_handler(ports, run)
-    if CHILDREN in run.owes and not children_told and not _cancel_children(ports, run):
-        return
-    if EVENT in run.owes:
-        _announce(ports, run)
+    failures: list[Exception] = []
+    with _apart(failures):
+        if PARENT in run.owes and run.parent is not None:
+            resolve_child(ports, run)
+    with _apart(failures):
+        if ON_FAILURE in run.owes:
+            _start_failure_handler(ports, run)
+    with _apart(failures):
+        if CHILDREN in run.owes and not children_told and not _cancel_children(ports, run):
+            return
+    with _apart(failures):
+        if EVENT in run.owes:
+            _announce(ports, run)
+    if failures:
+        raise failures[0]
     if run.owes:
         let_go(ports, run)
         due_pk, due_sk = layout.done_key(run, run.status)
@@ -55,6 +65,15 @@ def deliver(ports: Ports, run: RunState, *, children_told: bool = False) -> None
             )
         except LostRun:
             return
+
+
+@contextmanager
+def _apart(failures: list[Exception]) -> Iterator[None]:
+    """One that cannot be told must not keep the others from being told."""
+    try:
+        yield
+    except Exception as error:
+        failures.append(error)
 
 
 def _announce(ports: Ports, run: RunState) -> None:
@@ -94,10 +113,16 @@ def abandon(ports: Ports, run_id: str) -> None:
         _cancel_children(ports, run)
 
 
-def outlived(ports: Ports, child: str, parent: str) -> None:
-    """Cancel a child whose parent had ended before the child was created: nobody else would find it."""
-    run = ports.store.runs.read(parent)
-    if run is not None and run.status in CASCADING:
+def outlived(ports: Ports, child: str, parent: Parent) -> None:
+    """Cancel a child whose parent had ended before the child was created: nobody else would find it.
+
+    Unless the parent had stopped waiting for it by then: this may be a late duplicate of what asked for the child.
+    """
+    run = ports.store.runs.read(parent.run)
+    if run is None or run.status not in CASCADING:
+        return
+    step = ports.store.runs.step(run.id, parent.step)
+    if step is None or step.status.is_open:
         cancel(ports, child, _orphaned(run))
 
 

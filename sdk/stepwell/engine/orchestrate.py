@@ -18,6 +18,7 @@ from stepwell.engine.wake import crashed, wake
 from stepwell.errors import StepwellError
 from stepwell.events import Envelope
 from stepwell.ports import Ports
+from stepwell.records import Parent
 from stepwell.store.apps import AppRecord
 from stepwell.store.waiters import Waiter
 
@@ -79,7 +80,7 @@ def _handle(ports: Ports, record: Record, apps: Mapping[str, AppRecord], paths: 
     elif kind == "invoke":
         start_child(ports, record, again=again)
         if record.get("parent"):
-            outlived(ports, record["run"], record["parent"]["run"])
+            outlived(ports, record["run"], Parent(**record["parent"]))
     elif kind == "crash":
         crashed(ports, record["run"], record["epoch"], record["request"], record["why"])
         abandon(ports, record["run"])

@@ -55,7 +55,7 @@ def resolve_waiter(ports: Ports, waiter: Waiter, event: Envelope, key: str, happ
         started=waiter.registered,
         ended=max(ports.now(), waiter.registered),
         until=waiter.until,
-        result=pack_result(ports, waiter.run, waiter.step, dumps(event.as_json()), key),
+        result=pack_result(ports, waiter.run, waiter.step, dumps(event.as_json()), key, enveloped=True),
         by=key,
         ttl=waiter.until // 1000 + round(ports.config.retention),
     )
@@ -102,10 +102,13 @@ def resolve_child(ports: Ports, child: RunState) -> None:
         wake(ports, parent.run, again=first is not None)
 
 
-def pack_result(ports: Ports, run: str, step: str, text: str, by: str, *, beside: int = STEP_OVERHEAD) -> Stored:
+def pack_result(
+    ports: Ports, run: str, step: str, text: str, by: str, *, beside: int = STEP_OVERHEAD, enveloped: bool = False
+) -> Stored:
     """A result as it is to stand in a step item of this run; the S3 key is unique to who resolved it."""
     key = f"{run.rpartition('.')[0]}/{run}/{digest(step, by).hex()[:24]}"
-    return ports.payloads.pack(text, key=key, what=f"the result of step {step!r}", beside=beside, inline=INLINE_STEP)
+    what = f"the result of step {step!r}"
+    return ports.payloads.pack(text, key=key, what=what, beside=beside, inline=INLINE_STEP, enveloped=enveloped)
 
 
 def shape_of(kind: str, arguments: Mapping[str, JSON] | list[JSON] | str | None) -> str:

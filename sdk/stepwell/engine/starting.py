@@ -151,7 +151,11 @@ def _with_event(ports: Ports, run: RunState, event: Envelope) -> RunState:
     if len(text) <= INLINE_RUN:
         return replace(run, event=text)
     stored = ports.payloads.pack(
-        text, key=f"{run.app}/{run.id}/event", what=f"event {event.name!r}", beside=len(run.id) + 20
+        text,
+        key=f"{run.app}/{run.id}/event",
+        what=f"event {event.name!r}",
+        beside=len(run.id) + 20,
+        enveloped=True,
     )
     ports.store.runs.put_input(run.id, stored, ttl=kept_until(ports, max(ports.now(), event.ts)))
     return run

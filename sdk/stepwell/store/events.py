@@ -160,7 +160,12 @@ class Events:
         """An event as it stands in an item; data the sender put in S3 stays there."""
         what = f"event {event.name!r}"
         return self._payloads.pack(
-            dumps(event.as_json()), key=large_key(event.id, event.name), what=what, beside=beside, inline=inline
+            dumps(event.as_json()),
+            key=large_key(event.id, event.name),
+            what=what,
+            beside=beside,
+            inline=inline,
+            enveloped=True,
         )
 
     def unpack(self, stored: Stored) -> Envelope:
