@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +50,26 @@ def make_handler(
                 hooks or NoHooks(),
                 end_process=end_process,
             )
+        except Exception as error:
+            if app.middleware.encoders:
+                raise _unsealed(error) from None
+            raise
         finally:
             app.middleware.flush()
         return {"run": event["run"], "outcome": outcome}
 
     return handler
+
+
+class WorkerFailed(Exception):
+    """Stands for an error of an app that encrypts: Lambda passes the text of errors on, into its logs and the queue."""
+
+
+def _unsealed(error: Exception) -> WorkerFailed:
+    """What may be known of an error whose text may hold values in clear: its class, and where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = "; ".join(f"{frame.filename}:{frame.lineno}, in {frame.name}" for frame in frames[-5:])
+    return WorkerFailed(f"{type(error).__name__}, raised at {where}")
 
 
 def trouble(ports: Ports, app: str) -> str | None:

@@ -10,6 +10,9 @@ from stepwell.errors import InvalidOption
 
 Duration = timedelta | float | int | str
 
+YEAR = 366 * 86_400.0
+"""The longest that a step waits, in seconds."""
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
 

@@ -230,8 +230,9 @@ class NonRetriableError(StepwellError):
 class RetryAfterError(StepwellError):
     """Raise it when trying again helps only after a while, for example on a 429 with Retry-After.
 
-    ``after`` is a duration: timedelta, seconds, or text such as "30s". It replaces the back-off of that one retry and
-    still uses one up.
+    ``after`` is a duration: timedelta, seconds, or text such as "30s", at most a year. It replaces the back-off of that
+    one retry and still uses one up. What is no duration, such as the date that a Retry-After header may hold, leaves the
+    pause to the back-off.
     """
 
     code = "retry-after"

@@ -10,6 +10,7 @@ import pytest
 from stepwell import Callback, Context, Failure, RunFailed, RunStatus, StepError, Stepwell, Trigger
 from stepwell.middleware import KeyUnavailable, TamperedValue
 from stepwell.middleware.encryption import Encryption, KmsKey
+from stepwell_lambdas.worker import handler
 
 from .encryption_steps import shout_apart
 from .sealing import LONG, PLAIN, copy_attribute, encrypted, readable, secret, use
@@ -321,6 +322,29 @@ def test_a_result_moved_to_another_run_or_step_fails_the_run_that_meets_it(
     assert "it was changed, or was encrypted for another place" in run.error.message
     with pytest.raises(TamperedValue):
         assert run.steps
+
+
+def test_a_worker_that_fails_tells_nobody_what_it_worked_on(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lambda writes the text of an error into its log, and into the record that comes back by the queue."""
+    app = encrypted()
+
+    @app.function(on="go", id="fn")
+    def fn(ctx: Context[Any]) -> None: ...
+
+    def execute(*_: Any, **__: Any) -> str:
+        raise RuntimeError(f"a defect that concerns {PLAIN}")
+
+    monkeypatch.setattr(handler, "execute", execute)
+    local = deploy(app)
+    event_id = local.send("go", {"text": PLAIN})
+    local.advance("10m")
+    reason = run_of(local, event_id).reason or ""
+    assert reason.startswith("no worker: RuntimeError, raised at ")
+    assert reason.endswith("in execute")
+    assert readable(local, PLAIN) == []
+    assert PLAIN not in caplog.text.lower()
 
 
 def test_a_function_cannot_go_on_past_a_tampered_value(deploy: Deploy) -> None:

@@ -159,6 +159,28 @@ def test_a_retry_after_error_says_when_and_uses_up_one_retry(
     assert (run.error.type, run.error.message) == ("RetryAfterError", "429")
 
 
+@pytest.mark.parametrize("after", ["Wed, 21 Oct 2026 07:28:00 GMT", "", -1, float("nan"), None, "patient"])
+def test_a_retry_after_that_is_no_duration_leaves_the_pause_to_the_back_off(
+    app: Stepwell, deploy: Deploy, after: Any
+) -> None:
+    flaky = Flaky(2, RetryAfterError(after, "429"))
+    pay = step(id="pay", retries=2, backoff=Backoff("10s", 1, jitter=False))(flaky)
+
+    @app.function(on="go", id="fn", retries=1, backoff=Backoff("1m", jitter=False))
+    def fn(ctx: Context[Any]) -> str:
+        paid = str(ctx.step.run(pay))
+        if not bodies:
+            bodies.append(ctx.now())
+            raise RetryAfterError(after)
+        return paid
+
+    bodies: list[Any] = []
+    flaky.local = local = deploy(app)
+    run = play(local, wait="1h")
+    assert (run.result, flaky.pauses()) == ("ok", [10, 10])
+    assert run.attempt == 2
+
+
 def test_the_options_of_a_step_come_before_those_of_the_function(app: Stepwell, deploy: Deploy) -> None:
     flaky = Flaky(99)
     pay = step(id="pay", retries=2, backoff=Backoff("10s", 1, jitter=False))(flaky)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import traceback
@@ -17,11 +18,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from stepwell.callbacks import without_secrets
 from stepwell.codec import dumps
 from stepwell.decisions.retries import backoff_delay
-from stepwell.durations import seconds
+from stepwell.durations import YEAR, seconds
 from stepwell.engine.journal import Journal
 from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import (
     ErrorInfo,
+    InvalidOption,
     MiddlewareFailed,
     MisplacedStep,
     NotSerializable,
@@ -37,6 +39,8 @@ from stepwell.middleware.base import Around, RunCall, StepCall
 from stepwell.ports import Ports
 from stepwell.queue import SendFailed
 from stepwell.records import RunState, StepState
+
+logger = logging.getLogger("stepwell")
 
 CAREFUL = 24
 """Checkpoints and marks of an invocation that follows a crash, until it trusts its steps again."""
@@ -336,7 +340,10 @@ class Core:
     def retry_delay(self, error: BaseException, backoff: Mapping[str, Any] | None, failures: int, key: str) -> int:
         """Milliseconds until the next attempt."""
         if isinstance(error, RetryAfterError):
-            return round(seconds(error.after, what="RetryAfterError") * 1000)
+            try:
+                return round(min(seconds(error.after, what="after"), YEAR) * 1000)
+            except InvalidOption:  # it is what another system said, such as a date: a reason to pause, none to fail
+                logger.warning("run %s: a RetryAfterError says no duration; the back-off decides", self.run.id)
         return round(backoff_delay(backoff, failures, self.chance(key, failures)) * 1000)
 
     def describe(self, error: BaseException) -> ErrorInfo:

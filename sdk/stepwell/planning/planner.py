@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stepwell.durations import Duration, seconds
+from stepwell.durations import YEAR, Duration, seconds
 from stepwell.engine.core import Core
 from stepwell.engine.operations import Policy
 from stepwell.errors import InvalidOption
 from stepwell.steps import check_step_id, options_of
 from stepwell.typed import Typed
-
-YEAR = 366 * 86_400.0
-"""Seconds; the longest a step may wait."""
 
 Target = tuple[str, str, Typed]
 """App and id of a function to invoke, and how its results are read."""
