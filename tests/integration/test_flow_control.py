@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from stepwell import (
     Timeouts,
 )
 from stepwell.errors import InvalidOption
+from stepwell.queue import Message
 from stepwell.testing import LocalStepwell
 from stepwell.testing.invariants import check, concurrency_within
 
@@ -539,6 +541,26 @@ def test_of_a_paused_schedule_only_the_last_tick_runs(app: Stepwell, deploy: Dep
     assert [run.result for run in runs(local, status="completed")] == ["03:00"]
     local.advance("1h")
     assert sorted(run.result for run in runs(local, status="completed")) == ["03:00", "04:00"]
+
+
+def test_of_the_ticks_of_a_paused_schedule_the_last_one_waits_in_whatever_order_they_come(
+    app: Stepwell, deploy: Deploy
+) -> None:
+    @app.function(on=Cron("0 * * * *"))
+    def fn(ctx: Context[Any]) -> str:
+        return str(ctx.event.data["scheduled_at"])[11:16]
+
+    local = deploy(app, start=datetime(2026, 1, 1, 3, 30, tzinfo=UTC))
+    local.client.pause("shop/fn")
+    for hour in (2, 3, 1, 2):
+        at = round(datetime(2026, 1, 1, hour, tzinfo=UTC).timestamp() * 1000)
+        tick = {"stepwell": "tick", "app": "shop", "function": "fn", "at": at, "cron": "0 * * * *", "tz": "UTC"}
+        local.client._ports.queue.send(Message(tick))
+        local.run_until_idle()
+    assert statuses(local) == {SKIPPED: 2, SCHEDULED: 1}
+    local.client.resume("shop/fn")
+    local.run_until_idle()
+    assert [run.result for run in runs(local, status="completed")] == ["03:00"]
 
 
 # ---- what makes no sense

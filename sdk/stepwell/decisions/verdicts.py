@@ -81,8 +81,8 @@ def admit(
 ) -> Verdict:
     """What becomes of an event for which `run` would be made.
 
-    now: milliseconds, when it is decided. received: when the event was. not_before: the event's own time, if that lies
-    in the future.
+    now: milliseconds, when it is decided. received: when the event was, of a tick its time. not_before: the event's own
+    time, if that lies in the future.
     """
     verdict = Verdict(RunStatus.QUEUED, wake_at=max(now, not_before))
     remembers: list[tuple[str, Memory, int | None]] = []
@@ -116,10 +116,12 @@ def admit(
         elif bucket.kind == "batch":
             verdict = batched(bucket, memory, runs, run=run, now=now)
         elif bucket.kind == "last_tick":
-            earlier = runs.get(memory.get("run", ""))
-            if earlier is not None and earlier.status is RunStatus.SCHEDULED and not earlier.epoch:
-                verdict = replace(verdict, replaces=earlier.id, because=f"paused: run {run} has a later tick")
-            remembers.append((bucket.gate, {"run": run}, None))
+            other = runs.get(memory.get("run", ""))
+            if other is not None and other.status is RunStatus.SCHEDULED and not other.epoch:
+                if received < memory.get("received", 0):  # the queue keeps no order
+                    return _skip(f"paused: run {other.id} has a later tick")
+                verdict = replace(verdict, replaces=other.id, because=f"paused: run {run} has a later tick")
+            remembers.append((bucket.gate, {"run": run, "received": received}, None))
         elif bucket.kind == "throttle":
             before = runs.get(cancels or "")
             inherits = before is not None and _waits_for_throttle(before) and _same_key(flow, "singleton", "throttle")
