@@ -34,7 +34,15 @@ HIDING = Chain([Hiding()])
         ("event['data']['a'] == event.data.event.data.b", [("event", ["a"]), ("event", ["event", "data", "b"])]),
         ("data.order_id", [("event", ["order_id"])]),
         ("event.name == 'metadata.x'", []),
+        ("event.name == 'of event.data' || event.data.data.data == 1", [("event", ["data", "data"])]),
         ("event.tenant", []),
+        ("event.data.?a.orValue('') == event.data[?'b']", [("event", ["a"]), ("event", ["b"])]),
+        ("event.data.a[event.data.b].c", [("event", ["a"]), ("event", ["b"])]),
+        ("'secret' in event.data", [("event", [])]),
+        ("event.data == {'secret': 1} || size(async.data) > 1", [("event", []), ("async", [])]),
+        ("event.data[event.data.id] == 'x'", [("event", []), ("event", ["id"])]),
+        ("event.data.exists(name, name == 'secret')", [("event", [])]),
+        ("[event].exists(each, each.data.secret == 1)", [("event", [])]),
     ],
 )
 def test_the_fields_an_expression_looks_at(expression: str, fields: list[Any]) -> None:
@@ -67,6 +75,13 @@ def test_a_hidden_field_is_found_wherever_an_option_looks_at_it(options: dict[st
     with pytest.raises(InvalidOption, match=r"function 'fn': .* looks at data\.secret, which Hiding encrypts"):
         Stepwell("shop", middleware=[Hiding()]).function(**options)(lambda ctx: None)
     Stepwell("shop").function(**options)(lambda ctx: None)
+
+
+def test_the_data_as_a_whole_is_hidden_if_any_of_it_is() -> None:
+    whole = Trigger("go", where="'secret' in event.data")
+    with pytest.raises(InvalidOption, match="looks at data as a whole, of which Hiding encrypts some"):
+        Stepwell("shop", middleware=[Hiding()]).function(on=whole, id="fn")(lambda ctx: None)
+    Stepwell("shop").function(on=whole, id="fn")(lambda ctx: None)
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,10 @@ from stepwell.middleware.base import Chain, Middleware
 EXPRESSIONS = frozenset({"where", "key", "priority"})
 """Fields of policies whose text is an expression."""
 
-_FIELD = r"""\s*(?:\.\s*\w+|\[\s*(?:"[^"]+"|'[^']+')\s*\])"""
-_DATA = re.compile(
-    rf"""(?:\b(?P<root>event|async)\s*(?:\.\s*data\b|\[\s*["']data["']\s*\])|\bdata\b)(?P<path>(?:{_FIELD})+)"""
-)
-_NAME = re.compile(r"""\.\s*(\w+)|\[\s*"([^"]+)"|\[\s*'([^']+)'""")
+_TOKEN = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[A-Za-z_]\w*|\d[\w.]*|\S)""")
+_END = ("",) * 4
+"""As far as is looked ahead."""
+_ROOTS = ("event", "async")
 
 
 def check_function(chain: Chain, entry: Mapping[str, Any], *, what: str) -> None:
@@ -52,9 +51,28 @@ def check_wait(chain: Chain, own: str, event: str, match: Iterable[str], where: 
 
 def fields_of(text: str) -> Iterator[tuple[str, list[str]]]:
     """What an expression or path looks at in the data of events: `event` or `async`, and the names of the fields on the
-    way there."""
-    for found in _DATA.finditer(text):
-        yield found["root"] or "event", [next(filter(None, names)) for names in _NAME.findall(found["path"])]
+    way there; none for the data as a whole, or with a field that only the event itself names."""
+    tokens = [*_TOKEN.findall(text), *_END]
+    for place, token in enumerate(tokens[: -len(_END)]):
+        path = list(_path(tokens, place + 1))
+        if token == "data" and place == 0:
+            yield "event", path
+        elif token in _ROOTS and (place == 0 or tokens[place - 1] not in (".", "?")) and path[:1] in ([], ["data"]):
+            yield token, path[1:]
+
+
+def _path(tokens: Sequence[str], place: int) -> Iterator[str]:
+    """The names that follow: `.a`, `.?a`, `["a"]`. What is called is no field: `.size()`."""
+    while tokens[place] in (".", "["):
+        indexed, at = tokens[place] == "[", place + 1
+        at += tokens[at] == "?"
+        name = tokens[at]
+        if not (name[:1] in ("'", '"') and tokens[at + 1] == "]" if indexed else name.isidentifier()):
+            return
+        if not indexed and tokens[at + 1] == "(":
+            return
+        yield name[1:-1] if indexed else name
+        place = at + (2 if indexed else 1)
 
 
 def _texts(policies: Any, option: str = "") -> Iterator[tuple[str, str]]:
@@ -73,9 +91,11 @@ def _check(chain: Chain, option: str, text: str | None, own: Iterable[str], comi
         for event in coming if root == "async" else own:
             field, hider = _hidden(chain, event, path)
             if hider is not None:
+                seen = f"data.{field}, which" if path else "data as a whole, of which"
+                part = "" if path else " some"
                 raise InvalidOption(
-                    f"{what}: {option} {text!r} looks at data.{field}, which {type(hider).__name__} encrypts: the "
-                    "engine evaluates it without your keys. Leave the field in clear, or look at another one."
+                    f"{what}: {option} {text!r} looks at {seen} {type(hider).__name__} encrypts{part}: the engine "
+                    "evaluates it without your keys. Look at a field that is in clear, by its name."
                 )
 
 
@@ -83,6 +103,8 @@ def _hidden(chain: Chain, event: str, path: Sequence[str]) -> tuple[str, Middlew
     """The field of the event that is hidden, and by whom; None if the path leads to nothing hidden."""
     if event == CRON_TICK:
         return "", None
+    if not path:
+        return "", next(iter((*chain.hiders, *chain.encoders)), None)
     if not event.startswith(RUN_EVENT) and not (event.startswith(RESERVED) and event.endswith("*")):
         return path[0], next((each for each in chain.hiders if each.hides(path[0])), None)
     if path[0] == "event" and path[1:2] == ["data"] and len(path) > 2:
