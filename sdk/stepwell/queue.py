@@ -113,9 +113,9 @@ def children(run: str, *, after: str) -> Message:
     return Message({"stepwell": "children", "run": run, "after": after})
 
 
-def drain(gate: str) -> Message:
-    """Tell the orchestrator that a slot is free and somebody waits for it."""
-    return Message({"stepwell": "drain", "gate": gate})
+def drain(gate: str, *, after: str = "") -> Message:
+    """Tell the orchestrator that a slot is free and somebody waits for it; or to go on behind a place in the line."""
+    return Message({"stepwell": "drain", "gate": gate} | ({"after": after} if after else {}))
 
 
 def attribute(text: str) -> dict[str, str]:

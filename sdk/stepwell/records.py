@@ -178,6 +178,8 @@ class RunState:
     """Milliseconds by which it stands further ahead in a line."""
     unasked: bool = False
     """Whether it has yet to ask its throttle, which it does when it comes to starting."""
+    turn: int | None = None
+    """When its throttle lets it start, milliseconds, if it has its turn there."""
     batch: bool = False
     """Whether it takes other events along with its own."""
     taken_by: str | None = None

@@ -116,7 +116,12 @@ def two_limits() -> Scenario:
         local.run_until_idle()
         runs = settled(local, 8)
         assert [run.status for run in runs] == [RunStatus.COMPLETED] * 8
-        check(local.world.observations, [concurrency_within(2, lambda run: "app"), concurrency_within(2)])
+        tenants = {run.id: run.event.data.get("tenant") for run in runs if run.function == "main"}
+
+        def tenant(item: dict[str, Any]) -> Any:
+            return tenants.get(item["pk"].removeprefix("RUN#"))
+
+        check(local.world.observations, [concurrency_within(2, lambda run: "app"), concurrency_within(1, tenant)])
 
     return Scenario("two limits", app, completed(1), play=play)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from stepwell import (
+    AsyncContext,
     Batch,
     CancelOn,
     Concurrency,
@@ -25,6 +27,7 @@ from stepwell import (
     Throttle,
     Timeouts,
 )
+from stepwell.engine.registration import register
 from stepwell.errors import InvalidOption
 from stepwell.queue import Message
 from stepwell.testing import LocalStepwell
@@ -209,15 +212,20 @@ def test_invoked_runs_wait_for_their_slots_too(app: Stepwell, deploy: Deploy) ->
         return ctx.step.run("work", lambda: ctx.event.data["n"])
 
     @app.function(on="go")
-    def fn(ctx: Context[Any]) -> int:
-        return sum(int(ctx.step.invoke(child, {"n": n}, id=f"child-{n}")) for n in range(3))
+    async def fn(ctx: AsyncContext[Any]) -> int:
+        return sum(await asyncio.gather(*(ctx.step.invoke(child, {"n": n}, id=f"child-{n}") for n in range(3))))
 
     local = deploy(app)
+    gate = occupied(local, "shop/child")
     event = local.send("go", {})
+    local.run_until_idle()
+    assert [run.status for run in runs(local, function="shop/child")] == [SCHEDULED] * 3
+    release(local, gate)
     local.run_until_idle()
     run = local.run(event, "fn")
     assert run is not None
     assert run.result == 3
+    check(local.world.observations, [concurrency_within(1, lambda item: item["function"] == "child" or None)])
 
 
 def test_a_limit_that_was_raised_by_a_deployment_holds_for_those_who_wait(app: Stepwell, deploy: Deploy) -> None:
@@ -231,15 +239,16 @@ def test_a_limit_that_was_raised_by_a_deployment_holds_for_those_who_wait(app: S
         return made
 
     local = deploy(declare(1))
-    local.client.pause("shop/fn")
+    gate = occupied(local, "shop/fn")
     send(local, 1, 2, 3)
-    from stepwell.engine.registration import register
-
-    apps, _ = local._backstage._ports.store.apps.current()
-    register(local._backstage._ports, declare(3).manifest(), apps["shop"].workers)
-    local.client.resume("shop/fn")
-    local.run_until_idle()
-    assert statuses(local) == {COMPLETED: 3}
+    assert statuses(local) == {SCHEDULED: 3}
+    ports = local._backstage._ports
+    apps, _ = ports.store.apps.current()
+    register(ports, declare(3).manifest(), apps["shop"].workers)
+    local.advance("1m")
+    assert statuses(local) == {COMPLETED: 3}, "beside the slot that is still taken"
+    check(local.world.observations, [concurrency_within(2)])
+    release(local, gate)
 
 
 def test_why_a_run_stands_in_line_is_told(app: Stepwell, deploy: Deploy) -> None:
@@ -380,17 +389,37 @@ def test_a_debounce_is_over_after_its_timeout_at_the_latest(app: Stepwell, deplo
     assert [run.result for run in done] == [4, 7]
 
 
-def test_an_older_event_that_comes_late_does_not_win(app: Stepwell, deploy: Deploy) -> None:
+@pytest.mark.parametrize("apart", [0.2, 0.5, 0.9])
+def test_events_that_come_ever_so_fast_do_not_keep_a_debounce_from_its_timeout(
+    app: Stepwell, deploy: Deploy, apart: float
+) -> None:
+    @app.function(on="go", debounce=Debounce("5s", timeout="20s"))
+    def fn(ctx: Context[Any]) -> Any:
+        return ctx.event.data["order"]
+
+    local = deploy(app)
+    begin = local.now()
+    send(local, *range(int(65 / apart)), apart=apart)
+    started = [(run.started_at - begin).total_seconds() for run in runs(local, status="completed") if run.started_at]
+    assert len(started) == 3
+    assert all(20 * n <= at <= 20 * n + 2 * n for n, at in enumerate(sorted(started), start=1))
+    local.advance("1m")
+    assert runs(local, status="completed")[-1].result == int(65 / apart) - 1
+
+
+@pytest.mark.parametrize("delay", [5, 60])
+def test_an_older_event_that_comes_late_does_not_win(app: Stepwell, deploy: Deploy, delay: int) -> None:
+    """Whether the newer one waits yet or has started."""
+
     @app.function(on="go", debounce=Debounce("10s"))
     def fn(ctx: Context[Any]) -> Any:
         return ctx.event.data["order"]
 
     local = deploy(app)
-    late = local.client._ports.ids.ulid(local.client._ports.now())  # made now, sent later
+    local.client._ports.queue.send(Message({"name": "go", "data": {"order": "older"}}, delay=delay))
     local.advance("2s")
     send(local, "newer")
-    local.client.send("go", {"order": "older"}, id=f"evt_{late}")
-    local.advance("1m")
+    local.advance("2m")
     assert {run.event.data["order"]: run.status for run in runs(local)} == {"newer": COMPLETED, "older": SKIPPED}
 
 

@@ -22,7 +22,7 @@ from stepwell import (
     Stepwell,
     Throttle,
 )
-from stepwell.ids import derived_ulid, event_id_of
+from stepwell.queue import Message
 from stepwell.store.layout import INPUT_SK, RUN_SK
 from stepwell.store.table import Table
 from stepwell.testing import LocalStepwell
@@ -468,12 +468,11 @@ def test_an_older_event_that_comes_late_does_not_cancel_the_newer_run(app: Stepw
         ctx.step.sleep("let it settle", "1m")
         return int(ctx.event.data["version"])
 
-    local = deploy(app)
-    now = round(local.now().timestamp() * 1000)
-    old, new = (event_id_of(derived_ulid(now + ahead, "an event", str(ahead))) for ahead in (-5000, 0))
+    local, old, new = deploy(app), "the-older", "the-newer"
+    local.client._ports.queue.send(Message({"name": "go", "data": {"version": 1}, "id": old}, delay=5))
+    local.world.clock.advance(0.5)
     local.send("go", {"version": 2}, id=new)
     local.run_until_idle()
-    local.send("go", {"version": 1}, id=old)
     local.advance("5m")
     found = {run.event.id: run for run in local.client.runs()}
     assert found[new].result == 2

@@ -23,6 +23,8 @@ SHOWN = 200
 """Characters of a key's value in a reason: it stands in the run's item, which holds 400 KB (DynamoDB quotas)."""
 LOG = 64
 """Entries a rate limit's memory is kept to."""
+LATE = 5_000
+"""Milliseconds by which a start may come after its turn at the throttle, as messages come when they come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,10 @@ class Verdict:
     """Which of its events this one is, for a run that takes several."""
     completes: bool = False
     """Whether that run has all its events now and may start."""
+    turn: int | None = None
+    """When its throttle lets it start (milliseconds), if it has taken its turn there."""
+    ahead: int | None = None
+    """The place in a line that it takes over, if that is further ahead than its own."""
 
 
 def mentioned(flow: Flow, memories: Mapping[str, Memory]) -> set[str]:
@@ -78,16 +84,18 @@ def admit(
     now: int,
     received: int,
     not_before: int,
+    ends: int | None = None,
 ) -> Verdict:
     """What becomes of an event for which `run` would be made.
 
     now: milliseconds, when it is decided. received: when the event was, of a tick its time. not_before: the event's own
-    time, if that lies in the future.
+    time, if that lies in the future. ends: when it is out of time for starting.
     """
     verdict = Verdict(RunStatus.QUEUED, wake_at=max(now, not_before))
     remembers: list[tuple[str, Memory, int | None]] = []
     cancels: str | None = None
     inherits = False
+    ahead: int | None = None
     for bucket in flow.buckets:
         memory = memories.get(bucket.gate, {})
         if bucket.kind == "idempotency":
@@ -110,6 +118,7 @@ def admit(
                 if received < memory.get("received", 0):
                     return _skip(f"singleton: run {other.id} is of a later event{_of(bucket)}")
                 cancels = other.id
+                ahead = other.place if other.line is not None else None
             remembers.append((bucket.gate, {"run": run, "received": received}, None))
         elif bucket.kind == "debounce":
             verdict = debounced(bucket, memory, runs, run=run, now=now, received=received)
@@ -125,13 +134,16 @@ def admit(
         elif bucket.kind == "throttle":
             before = runs.get(cancels or "")
             inherits = before is not None and _waits_for_throttle(before) and _same_key(flow, "singleton", "throttle")
+            turn: int | None
             if before is not None and inherits:
                 # Each taking a new turn, the ones that come would keep the start moving away from them.
-                starts = max(now, before.wake_at or now)
+                starts = turn = max(now, before.turn or now)
             else:
                 starts, remembered, until = throttled(memory, bucket.policy, now)
-                remembers.append((bucket.gate, remembered, until))
-            verdict = replace(verdict, wake_at=starts, reason=throttling(bucket))
+                turn = starts if ends is None or starts < ends else None
+                if turn is not None:  # one that cannot start in time takes no turn from those behind it
+                    remembers.append((bucket.gate, remembered, until))
+            verdict = replace(verdict, wake_at=starts, turn=turn, reason=throttling(bucket))
     at = max(verdict.wake_at or now, not_before)
     status = RunStatus.SCHEDULED if verdict.status is RunStatus.QUEUED and at > now else verdict.status
     return Verdict(
@@ -146,6 +158,8 @@ def admit(
         joins=verdict.joins,
         place=verdict.place,
         completes=verdict.completes,
+        turn=verdict.turn,
+        ahead=verdict.ahead if ahead is None else ahead,
     )
 
 
@@ -157,7 +171,7 @@ def throttling(bucket: Bucket) -> str:
 def _waits_for_throttle(run: RunState) -> bool:
     """Whether a run has its turn with the throttle and waits for nothing else."""
     resting = run.status is RunStatus.SCHEDULED and not run.epoch and run.line is None
-    return resting and not run.unasked and run.start_within is None
+    return resting and not run.unasked and run.turn is not None
 
 
 def _same_key(flow: Flow, *kinds: str) -> bool:
@@ -168,16 +182,29 @@ def _skip(reason: str) -> Verdict:
     return Verdict(RunStatus.SKIPPED, reason=reason)
 
 
-def throttled(memory: Memory, policy: Mapping[str, Any], now: int) -> tuple[int, Memory, int]:
+def throttled(memory: Memory, policy: Mapping[str, Any], now: int, *, late: bool = False) -> tuple[int, Memory, int]:
     """When the next start may be, what to remember, and until when: the generic cell rate algorithm (ITU-T I.371).
 
     One start every period / limit, rounded up to a microsecond; after a pause, `burst` of them at once. `tat_us` is the
-    theoretical arrival time of the next one, in microseconds.
+    theoretical arrival time of the next one, in microseconds; `late_us` that of those which have missed their turn.
+    They keep to the rate among themselves: behind all that have a turn yet, they would be the last though they came first.
     """
-    interval = -(-round(policy["period"] * 1_000_000) // policy["limit"])
-    arrival = max(now * 1000, memory.get("tat_us", 0))
+    name, interval = "late_us" if late else "tat_us", _interval(policy)
+    arrival = max(now * 1000, memory.get(name, 0))
     starts = -(-(arrival - (policy.get("burst", 1) - 1) * interval) // 1000)
-    return max(now, starts), {"tat_us": arrival + interval}, (arrival + interval) // 1000
+    remembered = {**memory, name: arrival + interval}
+    return max(now, starts), remembered, max(remembered.values()) // 1000
+
+
+def has_missed(turn: int | None, policy: Mapping[str, Any], now: int) -> bool:
+    """Whether a turn at a throttle is over: by an outage, say, after which many would start at once."""
+    return turn is not None and now > turn + max(LATE, _interval(policy) // 1000)
+
+
+def _interval(policy: Mapping[str, Any]) -> int:
+    """Microseconds from one start to the next."""
+    interval: int = -(-round(policy["period"] * 1_000_000) // policy["limit"])
+    return interval
 
 
 def rate_log(log: Any, policy: Mapping[str, Any], now: int) -> list[list[int]] | None:
@@ -201,22 +228,30 @@ def debounced(
     bucket: Bucket, memory: Memory, runs: Mapping[str, RunState], *, run: str, now: int, received: int
 ) -> Verdict:
     """The last event wins: it starts when none came for a period, and at the latest `timeout` after the first."""
+    if received < memory.get("latest", 0):  # whether that one waits yet or has started
+        return _skip(f"debounce: run {memory['run']} has a later event{_of(bucket)}")
     waiting = runs.get(memory.get("run", ""))
     open_ = waiting is not None and waiting.status is RunStatus.SCHEDULED and not waiting.epoch
-    if open_ and received < memory["latest"]:
-        return _skip(f"debounce: run {memory['run']} has a later event{_of(bucket)}")
     first = memory["first"] if open_ else now
     at = now + _millis(bucket.policy["period"])
     if bucket.policy.get("timeout") is not None:
         at = max(now, min(at, first + _millis(bucket.policy["timeout"])))
     remembered = {"run": run, "first": first, "latest": received}
+    ahead = None
+    if waiting is not None and open_:
+        # Its own place, or a line that never empties would keep the last event for ever.
+        ahead = waiting.place if waiting.line is not None else memory.get("ahead")
+    if ahead is not None:
+        remembered["ahead"] = ahead
+    # Out of time, it goes at once: the next event would come before the one who calls it, and take it away again.
     return Verdict(
-        RunStatus.SCHEDULED,
+        RunStatus.SCHEDULED if at > now else RunStatus.QUEUED,
         wake_at=at,
         reason=f"debounce: starts when no later event comes{_of(bucket)}",
         remembers=((bucket.gate, remembered, at),),
         replaces=memory["run"] if open_ else None,
         because=f"debounce: run {run} has a later event",
+        ahead=ahead,
     )
 
 

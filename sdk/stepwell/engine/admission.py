@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stepwell.decisions.deadlines import soonest
+from stepwell.decisions.deadlines import deadline, soonest
 from stepwell.decisions.flow import Flow, Memory, asked_now, resolve
 from stepwell.decisions.next import DISPATCH_DEADLINE, GRACE, rest
 from stepwell.decisions.verdicts import Verdict, admit, handed_on, mentioned
@@ -43,12 +43,14 @@ def has_gates(entry: Mapping[str, Any] | None) -> bool:
 
 
 def admit_run(
-    ports: Ports, run: RunState, entry: Mapping[str, Any], event: Envelope, *, triggered: bool
+    ports: Ports, run: RunState, entry: Mapping[str, Any], event: Envelope, *, triggered: bool, received: int | None
 ) -> tuple[RunState, bool]:
     """The run of an event as it stands in the table now, and whether it is new.
 
-    `run` is what it would be if nothing stood in its way. Not dispatched: that is up to the caller.
+    `run` is what it would be if nothing stood in its way. `received`: when the queue received the event, unless it is the
+    engine's own and carries its time. Not dispatched: that is up to the caller.
     """
+    received = (ulid_millis(run.id.rpartition(".")[2]) or run.created) if received is None else received
     flow = resolve(run.app, entry, event.scope(), triggered=triggered)
     run = replace(run, gates=tuple(slot.gate for slot in flow.slots), priority=flow.priority)
     run = replace(run, batch=run.batch or any(bucket.kind == "batch" for bucket in flow.buckets))
@@ -61,7 +63,7 @@ def admit_run(
         memories = {bucket.gate: gates[bucket.gate].memory or {} for bucket in flow.buckets if bucket.gate in gates}
         others = _others(ports, flow, memories)
         line = _line(slots, gates, handed_on(flow, memories, others))
-        verdict, asking = _decide(ports, flow, memories, others, run, event, waits=line is not None)
+        verdict, asking = _decide(ports, flow, memories, others, run, event, received, waits=line is not None)
         made, written = _write(ports, asking, event, verdict, gates, others, slots, line)
         try:
             existing = ports.store.gates.admit(made, written, now=ports.now())
@@ -96,6 +98,7 @@ def _decide(
     others: Mapping[str, RunState],
     run: RunState,
     event: Envelope,
+    received: int,
     *,
     waits: bool,
 ) -> tuple[Verdict, RunState]:
@@ -108,12 +111,13 @@ def _decide(
         others,
         run=run.id,
         now=ports.now(),
-        received=ulid_millis(run.id.rpartition(".")[2]) or run.created,
+        received=received,
         not_before=event.ts if later else 0,
+        ends=deadline(run),
     )
     throttled, has_asked = (any(each.kind == "throttle" for each in it.buckets) for it in (flow, asked))
     kept = tuple(gate for gate, _, until in verdict.remembers if until is None)
-    return verdict, replace(run, unasked=throttled and not has_asked, memories=kept)
+    return verdict, replace(run, unasked=throttled and not has_asked, turn=verdict.turn, memories=kept)
 
 
 def _write(
@@ -134,10 +138,10 @@ def _write(
     written = Entry(remembers=_remembers(ports, run, verdict, gates, starts))
     if verdict.cancels is not None:
         written = replace(written, cancels=_made_way(ports, run, verdict, others[verdict.cancels]))
+    if verdict.ahead is not None:
+        run = replace(run, priority=run.created - min(run.place, verdict.ahead))
     if verdict.replaces is not None:
         other = others[verdict.replaces]
-        if other.line is not None:  # it keeps the other's place, or a line that never empties would keep it for ever
-            run = replace(run, priority=run.created - min(run.place, other.place))
         fields = ended(ports, other, RunStatus.SKIPPED, followers(other, RunStatus.SKIPPED))
         written = replace(written, skips=(other.id, {**fields, "reason": verdict.because, "line": None}))
     if verdict.status is RunStatus.SCHEDULED and verdict.wake_at is not None:
@@ -165,7 +169,7 @@ def _refused(
 ) -> tuple[RunState, Entry]:
     """The run of an event that starts none: refused, or taken along by another run."""
     now = ports.now()
-    bare = replace(run, gates=(), batch=False, unasked=False, memories=(), taken_by=verdict.joins)
+    bare = replace(run, gates=(), batch=False, unasked=False, turn=None, memories=(), taken_by=verdict.joins)
     made = skipped(ports, bare, verdict.reason or "")
     written = Entry(
         remembers=_remembers(ports, run, verdict, gates, now), ttl=None if made.owes else expiry(ports, now)

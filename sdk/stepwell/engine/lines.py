@@ -10,6 +10,7 @@ other. A run stands in one line at a time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from typing import Any
 from stepwell.decisions.deadlines import deadline, soonest
 from stepwell.decisions.flow import UNLIMITED, Bucket, is_pause, limits_of, pause_gate, resolve, slot_limits
 from stepwell.decisions.next import DISPATCH_DEADLINE, rest
-from stepwell.decisions.verdicts import throttled, throttling
+from stepwell.decisions.verdicts import has_missed, throttled, throttling
 from stepwell.engine.dispatching import dispatch
 from stepwell.engine.due import Action
 from stepwell.engine.ending import fail
@@ -36,7 +37,9 @@ from stepwell.store.gates import Full, Moved, Room
 from stepwell.store.runs import LostRun
 
 STARTS = 50
-"""Places looked at for one message; a line that moves further goes on with another message."""
+"""Runs of a line that are read for one message; a line that moves further goes on with another message."""
+PLACES = 1000
+"""Places of a line that are gone past for one message, without reading their runs: it is not the turn of their functions."""
 BACKSTOP = 86_400_000
 """Milliseconds after which a run that stands in a line is looked at by itself, and the line of a function that is paused.
 The gate of a limit is looked at every minute, and that of a pause when it ends."""
@@ -49,10 +52,12 @@ Apps = Mapping[str, AppRecord]
 
 
 def slots_of(entry: Mapping[str, Any], run: RunState) -> list[tuple[str, int]]:
-    """The gates whose slots the run needs yet, and their limits by today's code. A paused function has none for starts."""
+    """The gates whose slots the run needs yet, and their limits by today's code, the smallest first: that is the one it has
+    to wait for longest. A paused function has none for starts."""
     if entry.get("paused") and run.epoch == 0 and run.call is None:
         return [(pause_gate(run.app, run.function), 0)]
-    return [] if run.held else [(slot.gate, slot.limit) for slot in slot_limits(entry, run.gates)]
+    slots = [] if run.held else slot_limits(entry, run.gates)
+    return sorted(((slot.gate, slot.limit) for slot in slots), key=lambda slot: slot[1])
 
 
 def patience(ports: Ports, run: RunState) -> tuple[int, int | None]:
@@ -81,19 +86,21 @@ def enter(ports: Ports, run: RunState, if_: str, *, apps: Apps | None = None, **
     for number in range(TURNS):  # each turn is a gate that changed between two writes
         now = ports.now()
         turn = None
-        if throttle is not None and run.unasked and not entry.get("paused"):
-            starts, turn = _turn(ports, throttle, now)
-            if starts > now:
-                try:
-                    _put_off(ports, run, if_, starts, turn, throttling(throttle), now, values)
-                except Moved:
-                    ports.store.gates.pause(number)
-                    continue
-                return throttle.gate
-        asked: dict[str, Any] = {} if turn is None else {"unasked": None}
+        if throttle is not None and not entry.get("paused"):
+            late = not run.unasked and has_missed(run.turn, throttle.policy, now)
+            if run.unasked or late:
+                starts, turn = _turn(ports, throttle, now, late=late)
+                if starts > now:
+                    try:
+                        _put_off(ports, run, if_, starts, turn, throttling(throttle), now, values)
+                    except Moved:
+                        ports.store.gates.pause(number)
+                        continue
+                    return throttle.gate
+        asked: dict[str, Any] = {} if turn is None else {"unasked": None, "turn": now}
         try:
             ports.store.gates.take(
-                run, slots, if_, due=now + DISPATCH_DEADLINE, now=now, turn=turn, **{**asked, **values}
+                run, slots, if_, due=now + DISPATCH_DEADLINE, now=now, throttle=turn, **{**asked, **values}
             )
         except Moved:
             ports.store.gates.pause(number)
@@ -121,10 +128,10 @@ def _throttle(ports: Ports, run: RunState, entry: Mapping[str, Any]) -> Bucket |
     return next((bucket for bucket in flow.buckets if bucket.kind == "throttle"), None)
 
 
-def _turn(ports: Ports, throttle: Bucket, now: int) -> tuple[int, Turn]:
-    """When the throttle would let the next one start, and what to write if it is this one."""
+def _turn(ports: Ports, throttle: Bucket, now: int, *, late: bool) -> tuple[int, Turn]:
+    """When the throttle would let the next one start (of those who are `late`), and what to write if it is this one."""
     state = ports.store.gates.read([throttle.gate])[0].get(throttle.gate, GateState(throttle.gate))
-    starts, memory, until = throttled(state.memory or {}, throttle.policy, now)
+    starts, memory, until = throttled(state.memory or {}, throttle.policy, now, late=late)
     return starts, (state, memory, until // 1000 + KEEP)
 
 
@@ -138,57 +145,86 @@ def _put_off(
     now: int,
     values: Mapping[str, Any],
 ) -> None:
-    """Let a run wait for its turn at the throttle. Raises LostRun, Moved."""
+    """Let a run wait for its turn at the throttle, or until it is out of time if its turn comes no sooner: then it takes
+    none, since those behind it can use it. Raises LostRun, Moved."""
     wake_at = soonest(run, starts)
+    taken = wake_at == starts
     due, delay = rest(wake_at, now)
     if delay is not None:
         ports.queue.send(look(run.id, delay=delay))
     outlast(ports, run, wake_at)
     fields = {"wake_at": wake_at, "due": due, "reason": reason, "unasked": None, **values}
-    ports.store.gates.put_off(run, if_, turn, fields, now=now)
+    fields["turn"] = starts if taken else None
+    ports.store.gates.put_off(run, if_, turn if taken else None, fields, now=now)
 
 
 def _stand(ports: Ports, run: RunState, full: Full, if_: str, now: int, *, unasked: bool, **values: Any) -> None:
     """Put a run into the line of a gate that is full. Raises LostRun, Room."""
     due, wake_at = patience(ports, run)
-    more = {"unasked": True} if unasked else {}
+    more: dict[str, Any] = {"unasked": True, "turn": None} if unasked else {}
     ports.store.gates.wait(run, full.gate, full.limit, if_, due=due, wake_at=wake_at, now=now, **{**more, **values})
 
 
-def follow(ports: Ports, gate: str) -> None:
-    """Let the line of a gate move up, first come first, as far as it has room.
+def follow(ports: Ports, gate: str, *, after: str = "") -> None:
+    """Let the line of a gate move up, first come first, as far as it has room; from behind the place `after`, if one is
+    given.
 
     Where functions share a gate and one of them has a smaller limit, those of the others go past its runs as long as it
     is their number that is not reached. A run that cannot be handled does not hold up those behind it.
+
+    One that has room here and none at another of its gates goes into the line there. Of those that would wait for the
+    same other gate only so many go as have room here: the rest would have to come back as soon as the first of them runs.
     """
     apps, _ = ports.store.apps.current()
     gates, _ = ports.store.gates.read([gate])
     if gate not in gates or gates[gate].waiting <= 0:
         return
-    limits = limits_on(apps, gate)
-    held, started, met = gates[gate].held, 0, 0
-    for place, run_id in ports.store.gates.line(gate):
+    limits, held = limits_on(apps, gate), gates[gate].held
+    moved: Counter[str] = Counter()
+    met = gone = 0
+    for looked, (place, run_id, function) in enumerate(ports.store.gates.line(gate, after=after)):
+        if looked >= PLACES or (met >= STARTS and gone):
+            ports.queue.send(drain(gate, after=after))
+            return
         if met >= STARTS:
-            break
+            return
+        after = place
+        limit = _limit_of(apps, gate, function)
+        if limit is not None and held >= limit:
+            if held >= max({limit} | limits):
+                return
+            continue
         run = ports.store.runs.read(run_id)
         if run is None or not run.is_live:
             ports.store.gates.strike(gate, place, now=ports.now())  # it was cancelled while it waited
-            met, started = met + 1, started + 1
+            met, gone = met + 1, gone + 1
             continue
         if run.line != gate:
             held += 1  # another call of this line was faster, and took the slot
             continue
         met += 1
-        limit = dict(slots_of(gates_of(apps, run.app, run.function), run)).get(gate, UNLIMITED)
-        if held < limit:
+        slots = dict(slots_of(gates_of(apps, run.app, run.function), run))
+        limit = slots.get(gate, UNLIMITED)
+        if held < limit and not any(moved[other] >= limit - held for other in slots if slots[other] >= limit):
             refused = _move_up(ports, run, apps)
-            started += refused not in (gate, ELSEWHERE)
-            held = max(held, limit) if refused == gate else held + (refused is None)
+            if refused in (None, gate):
+                held = max(held, limit) if refused == gate else held + 1
+                gone += refused is None
+            elif refused != ELSEWHERE:
+                moved[refused] += 1
+                gone += slots.get(refused, limit) < limit or limit == UNLIMITED
         if held >= max({limit} | limits):
             return
-    if started and ports.store.gates.waiting(gate) > 0:
-        # There are more than one message moves, or some came after the last page was read.
-        ports.queue.send(drain(gate))
+    if gone and ports.store.gates.waiting(gate) > 0:
+        ports.queue.send(drain(gate))  # some came after the last page was read
+
+
+def _limit_of(apps: Apps, gate: str, function: str | None) -> int | None:
+    """The limit by which the runs of a function stand in a line, None if each of them has to be asked."""
+    entry = None if function is None else gates_of(apps, gate.partition("#")[0], function)
+    if entry is None or entry.get("paused"):
+        return None
+    return UNLIMITED if is_pause(gate) else slot_limits(entry, (gate,))[0].limit
 
 
 def _move_up(ports: Ports, run: RunState, apps: Apps) -> str | None:

@@ -40,13 +40,14 @@ def orchestrate(ports: Ports, records: Iterable[Record], remaining: Callable[[],
 
 def _once(records: Iterable[Record]) -> list[Record]:
     """The records, those that call the same line only once: whatever they tell of has happened before the first of them."""
-    called: set[JSON] = set()
+    called: set[tuple[JSON, JSON]] = set()
     batch: list[Record] = []
     for record in records:
         if record["kind"] == "drain":
-            if record["gate"] in called:
+            call = (record["gate"], record.get("after"))
+            if call in called:
                 record = {**record, "kind": "heard"}
-            called.add(record["gate"])
+            called.add(call)
         batch.append(record)
     return batch
 
@@ -88,7 +89,7 @@ def _handle(ports: Ports, record: Record, apps: Mapping[str, AppRecord], paths: 
         event = Envelope.from_json(record["event"])
         accept(ports, event, record["sent"], apps, paths, again=again, cursor=record["cursor"])
     elif kind == "drain":
-        follow(ports, record["gate"])
+        follow(ports, record["gate"], after=record.get("after", ""))
     elif kind == "heard":
         return
     elif kind == "lookback":

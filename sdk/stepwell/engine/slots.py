@@ -36,6 +36,10 @@ def settle(ports: Ports, run: RunState, if_: str, *, keeps: bool = False, **fiel
 
 
 def calls(ports: Ports, run: RunState) -> list[Message]:
-    """The messages that call the next in line, now that a run which was so has given back its slots, or its place."""
-    gates = run.gates if run.held else () if run.line is None else (run.line,)
+    """The messages that call the next in line, now that a run which was so has given back its slots, or its place.
+
+    One that stood in the line of one of its gates may have come there from that of another, where somebody stays behind
+    it for as long as it waits.
+    """
+    gates = run.gates if run.held else () if run.line is None else dict.fromkeys((run.line, *run.gates))
     return [drain(gate) for gate in gates if ports.store.gates.waiting(gate) > 0]

@@ -91,7 +91,7 @@ def start_run(
     guards = file_guards(ports, state, entry, event, now if received is None else received)
     state = replace(state, guards=tuple(guard_name(guard) for guard in guards))
     if entry is not None and gated:  # which also decides when it is looked at
-        stands, new = admit_run(ports, state, entry, event, triggered=triggered)
+        stands, new = admit_run(ports, state, entry, event, triggered=triggered, received=received)
     else:
         existing = ports.store.runs.create(state)
         stands, new = (state, True) if existing is None else (existing, False)

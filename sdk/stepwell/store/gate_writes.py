@@ -109,7 +109,7 @@ def join_line(run: RunState, gate: str, limit: int, now: int, *, freed: bool = F
         Write(
             "Put",
             (key[0], layout.line_sk(run.place, run.id)),
-            item={"pk": key[0], "sk": layout.line_sk(run.place, run.id), "run": run.id},
+            item={"pk": key[0], "sk": layout.line_sk(run.place, run.id), "run": run.id, "function": run.function},
         ),
     ]
 

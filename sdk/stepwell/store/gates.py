@@ -103,10 +103,14 @@ class Gates:
                 found[gate.id] = gate
         return found, existing
 
-    def line(self, gate: str, *, page: int = 25) -> Iterator[tuple[str, str]]:
-        """The places in a line, the first first: sort key and run."""
-        for item in self._table.query(layout.gate_pk(gate), prefix=layout.LINE_PREFIX, page=page):
-            yield item["sk"], item["run"]
+    def line(self, gate: str, *, after: str = "", page: int = 25) -> Iterator[tuple[str, str, str | None]]:
+        """The places in a line, the first first, or those behind the place `after`: sort key, run, and the run's function
+        (None where an earlier release has put it in)."""
+        pk, last = layout.gate_pk(gate), layout.LINE_PREFIX + layout.LAST
+        rest = {"between": (after, last)} if after else {"prefix": layout.LINE_PREFIX}
+        for item in self._table.query(pk, **rest, page=page):
+            if item["sk"] > after:
+                yield item["sk"], item["run"], item.get("function")
 
     def members(self, run: str) -> Iterator[Stored]:
         """The events that a run takes along besides its own, in their order."""
@@ -177,11 +181,11 @@ class Gates:
         *,
         due: int,
         now: int,
-        turn: Turn | None = None,
+        throttle: Turn | None = None,
         **values: Any,
     ) -> None:
         """Queue a resting run, with all the slots (gate and limit) it has yet to get, leaving the line it stands in; and
-        with its turn at its throttle, if it takes one.
+        with what its `throttle` remembers of it, if it takes its turn now.
 
         Raises LostRun if the run is no longer so, Full naming the first gate without room, Moved if the throttle is no
         longer as it was read. Who does not come from a gate's line finds no room there while others are in it.
@@ -194,14 +198,14 @@ class Gates:
         writes += [take_slot(gate, limit, now, in_line=gate == run.line) for gate, limit in slots]
         if run.line is not None:
             writes += quit_line(run, run.line, now, counted=run.line in {gate for gate, _ in slots})
-        if turn is not None:
-            writes.append(remember(*turn))
+        if throttle is not None:
+            writes.append(remember(*throttle))
         try:
             self._transactions.write(*writes)
         except Refused as refused:
             if 1 <= refused.index <= len(slots):
                 raise Full(*slots[refused.index - 1]) from None
-            if turn is not None and refused.index == len(writes) - 1:
+            if throttle is not None and refused.index == len(writes) - 1:
                 raise Moved from None
             raise LostRun(run_from(refused.item) if refused.index == 0 and refused.item else run) from None
 
@@ -227,18 +231,19 @@ class Gates:
                 raise Room from None
             raise LostRun(run) from None
 
-    def put_off(self, run: RunState, if_: str, turn: Turn, fields: Mapping[str, Any], *, now: int) -> None:
-        """Change a resting run, out of the line it stands in, together with the turn it takes at its throttle for later.
+    def put_off(self, run: RunState, if_: str, turn: Turn | None, fields: Mapping[str, Any], *, now: int) -> None:
+        """Change a resting run, out of the line it stands in, together with the turn it takes at its throttle for later,
+        if it takes one.
 
         Raises LostRun, or Moved if the throttle is no longer as it was read.
         """
-        writes = [change_run(run, if_, {**fields, "line": None}), remember(*turn)]
+        writes = [change_run(run, if_, {**fields, "line": None}), *([] if turn is None else [remember(*turn)])]
         if run.line is not None:
             writes += quit_line(run, run.line, now)
         try:
             self._transactions.write(*writes)
         except Refused as refused:
-            if refused.index == 1:
+            if refused.index == 1 and turn is not None:
                 raise Moved from None
             raise LostRun(run_from(refused.item) if refused.index == 0 and refused.item else run) from None
 

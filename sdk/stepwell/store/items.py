@@ -76,7 +76,7 @@ def run_item(run: RunState) -> Item:
     if run.gates:
         item["gates"] = list(run.gates)
     item |= {"held": run.held or None, "line": run.line, "priority": run.priority or None}
-    item |= {"unasked": run.unasked or None, "batch": run.batch or None, "taken_by": run.taken_by}
+    item |= {"unasked": run.unasked or None, "turn": run.turn, "batch": run.batch or None, "taken_by": run.taken_by}
     item |= {"memories": list(run.memories) or None}
     return {name: value for name, value in item.items() if value is not None}
 
@@ -125,6 +125,7 @@ def run_from(item: Item) -> RunState:
         line=item.get("line"),
         priority=item.get("priority", 0),
         unasked=item.get("unasked", False),
+        turn=item.get("turn"),
         batch=item.get("batch", False),
         taken_by=item.get("taken_by"),
         memories=tuple(item.get("memories", ())),
