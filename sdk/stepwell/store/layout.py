@@ -135,7 +135,11 @@ and whatever frees a dead worker's run (its crash record, its lease) frees or ke
 find out who is alive.
 
 A run is `unasked` while it has yet to ask its throttle: it takes effect later, or stands in a line. It asks when it could
-start; its turn is written together with its slots, or with the time for which it has to wait.
+start; its `turn` is written together with its slots, or with the time for which it has to wait. One whose turn is long
+over asks once more: of the gate's memory `tat_us` is the time of the next turn, and `late_us` that of the next one who
+has missed his.
+
+A place says the function of its run, so that those whose turn it is not are gone past without being read.
 
 A run that another one makes way for ends in the transaction that makes that other: of a singleton there is always one. Its
 slots come free by the same write, and pass to the newcomer if nobody waits for them.
