@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from typing import Any
 
@@ -30,10 +31,12 @@ WEBHOOKS = [
     Webhook("github", GitHub(), secret="/secrets/github"),
     Webhook("stripe", Stripe(), secret="/secrets/stripe"),
     Webhook("clerk", StandardWebhooks(prefix="svix-"), secret="/secrets/clerk"),
+    Webhook("forms", Hmac("X-Signature"), secret="/secrets/forms", event="form/told", id="body.id", form=True),
     Webhook("plain", Hmac("X-Signature"), secret="/secrets/plain", event="plain/told", id=None),
     Webhook("busy", GitHub(), secret="/secrets/busy", limit=Limit(3, "10s")),
     VIDEO,
 ]
+FORM = "application/x-www-form-urlencoded"
 DELIVERY = {"delivery": "d-1", "status": "ready", "video": {"id": "v-1"}, "account": "acme", "at": 1_700_000_000_000}
 
 # Stripe API reference: an event object.
@@ -52,7 +55,7 @@ STRIPE_EVENT: dict[str, Any] = {
 
 @pytest.fixture
 def app(app: Stepwell) -> Stepwell:
-    for number, name in enumerate(["order/*", "github/*", "stripe/*", "clerk/*", "plain/told", "video/*"]):
+    for number, name in enumerate(["order/*", "github/*", "stripe/*", "clerk/*", "plain/told", "video/*", "form/*"]):
 
         @app.function(on=name, id=f"on-{number}")
         def fn(ctx: Context[Any]) -> Any:
@@ -201,6 +204,60 @@ class TestProviders:
         reply = local.webhook("github", b"payload=%7B%22ref%22%3A+%22main%22%7D", headers=headers)
         local.run_until_idle()
         assert run_of(local, reply.json()["ids"][0]).result == ["github/push", {"ref": "main"}]
+
+    @pytest.mark.parametrize("name", ["github", "stripe", "clerk", "video-house", "forms"])
+    def test_a_signed_text_does_not_become_fields_by_another_content_type(
+        self, local: LocalStepwell, name: str
+    ) -> None:
+        """The header is not signed, so whoever has recorded a delivery may send it again under any."""
+        told = {
+            **STRIPE_EVENT,
+            **DELIVERY,
+            "text": "x&type=refund&id=evt_forged&delivery=forged&action=deleted&payload={}",
+        }
+        raw = json.dumps(told).encode()
+        signed = local._door.sign(name, raw, {"X-GitHub-Event": "issues"})
+        replies = [
+            local.http("POST", f"/w/{name}?account=7", body=raw, headers={**signed, "content-type": kind})
+            for kind in ("application/json", FORM, "text/plain", "")
+        ]
+        assert [reply.status for reply in replies] == [202] * 4
+        assert len({reply.body for reply in replies}) == 1
+        assert len(names(local)) == 1
+
+    def test_the_form_of_github_is_known_by_its_one_field_and_by_no_header(self, local: LocalStepwell) -> None:
+        raw = b"payload=%7B%22ref%22%3A+%22main%22%7D"
+        replies = [
+            local.webhook("github", raw, headers={"X-GitHub-Event": "push", "content-type": kind})
+            for kind in (FORM, "application/json", "text/plain")
+        ]
+        (event_id,) = {reply.json()["ids"][0] for reply in replies}
+        assert event_id == "github-" + hashlib.sha256(raw).hexdigest()[:40]
+        assert names(local) == ["github/push"]
+        assert run_of(local, event_id).result == ["github/push", {"ref": "main"}]
+
+    @pytest.mark.parametrize(
+        "raw", [b"payload=%7B%7D&action=opened", b"payload=%7B%7D&payload=%7B%7D", b"ref=main", b"payload=x"]
+    )
+    def test_any_other_form_is_none_of_githubs(self, local: LocalStepwell, raw: bytes) -> None:
+        headers = {"X-GitHub-Event": "push", "content-type": FORM}
+        refused(local.webhook("github", raw, headers=headers), 422, "not-json")
+        assert names(local) == []
+
+    def test_a_source_that_is_said_to_send_forms_may(self, local: LocalStepwell) -> None:
+        raw = b"command=%2Fdeploy&id=77&text=a+b"
+        for kind in (FORM, "application/json"):
+            reply = local.webhook("forms", raw, headers={"content-type": kind})
+            assert (reply.status, reply.json()) == (202, {"ids": ["77"]})
+        assert local.webhook("forms", {"id": "78"}).json() == {"ids": ["78"]}  # JSON is JSON all the same
+        assert names(local) == ["form/told"] * 2
+        assert run_of(local, "77").result == ["form/told", {"command": "/deploy", "id": "77", "text": "a b"}]
+
+    def test_of_others_a_form_is_no_event(self, local: LocalStepwell) -> None:
+        headers = {"content-type": FORM}
+        refused(local.webhook("plain", b"id=77", headers=headers), 422, "not-json")
+        # Nor is what is nearly JSON read as one, from whoever it comes.
+        refused(local.webhook("forms", b'{"x": NaN, "y": "&id=77&"}', headers=headers), 422, "not-json")
 
     def test_stripe(self, local: LocalStepwell) -> None:
         """Stripe counts the deliveries still to come in the event: that must not make another event of it."""

@@ -12,7 +12,7 @@ import botocore.session
 import pytest
 from moto import mock_aws
 
-from stepwell.door.http import Refusal, Request
+from stepwell.door.http import Refusal, Request, parse_form
 from stepwell.door.secrets import KNOWN, AwsSecrets, FixedSecrets
 from stepwell.errors import InvalidOption, SecretUnavailable
 from stepwell.testing.clock import VirtualClock
@@ -32,6 +32,7 @@ ALL = [
         data="{'x': body.x}",
         ts="body.at",
         tenant="query.account",
+        form=True,
     ),
 ]
 
@@ -63,6 +64,8 @@ def test_what_is_usual_takes_no_room_in_the_environment() -> None:
         ({"where": "1 +"}, "where"),
         ({"tenant": "?"}, "tenant"),
         ({"ts": "now("}, "ts"),
+        ({"form": True}, "its forms are known"),
+        ({"form": 1, "scheme": Stripe()}, "True or False"),
     ],
 )
 def test_what_makes_no_sense_is_refused_where_it_is_declared(options: dict[str, Any], words: str) -> None:
@@ -202,6 +205,22 @@ class TestRequests:
     def test_what_may_be_left_out_is_nothing(self) -> None:
         event = {"requestContext": DOCUMENTED["requestContext"]}
         assert Request.from_lambda(event, limit=100) == Request("POST", "/my/path", {}, {}, b"")
+
+    @pytest.mark.parametrize(
+        ("body", "fields"),
+        [
+            (b"ok=yes&why=a+b&why=%C3%BC", [("ok", "yes"), ("why", "a b"), ("why", "ü")]),
+            (b"alone", [("alone", "")]),
+            (b"", None),
+            (b'{"x": NaN, "text": "a&b=c"}', None),
+            (b"[1e&b=c", None),
+            (b"a=b&c=\xc3\xbc", None),
+            (b"a=b&c=d e", None),
+            (b"a=b\n", None),
+        ],
+    )
+    def test_a_form_is_what_a_url_could_hold(self, body: bytes, fields: list[tuple[str, str]] | None) -> None:
+        assert parse_form(body) == fields
 
     @pytest.mark.parametrize(
         ("body", "encoded"), [("x" * 11, False), ("ü" * 6, False), ("eHh4eHh4eHh4eHg=", True), ("x" * 10**6, True)]
