@@ -5,14 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
+import boto3
+import botocore.session
 import pytest
 
 from stepwell import Callback, Context, RunStatus, StepError, StepTimeout, Stepwell
+from stepwell.door.secrets import AwsSecrets
 from stepwell.testing import Fault, FaultKind, FaultPlan, LocalStepwell, Reply
 from stepwell.testing.door import API_URL
 from stepwell.webhooks import GitHub, Hmac, Limit, StandardWebhooks, Stripe, Webhook
+from stepwell_lambdas.api.handler import make_handler
 
 from .support import Deploy, run_of
 
@@ -378,6 +383,52 @@ class TestForgery:
         reply = local.http("POST", "/w/github", body=self.BODY, headers={**self.HEADERS, "x-hub-signature-256": "x"})
         assert "/secrets" not in refused(reply, 503, "unavailable").body
         assert "/secrets/github" in caplog.text
+
+
+class TestRotation:
+    """Through the handler that is deployed, with secrets that lie in AWS."""
+
+    BODY = json.dumps({"ref": "main"}).encode()
+
+    @pytest.fixture
+    def deliver(self, local: LocalStepwell) -> Callable[[str], int]:
+        """Deliver something signed with a secret; gives how it was answered. All of it reaches one instance of the door."""
+        secrets = AwsSecrets(botocore.session.get_session(), local.world.clock, region="us-east-1")
+        handler = make_handler(local.client._ports, {"github": WEBHOOKS[0]}, secrets)
+
+        def deliver(secret: str) -> int:
+            headers = {"x-github-event": "push", **GitHub().sign(secret, self.BODY, 0)}
+            event = {"requestContext": {"http": {"method": "POST", "path": "/w/github"}}, "headers": headers}
+            status: int = handler({**event, "rawPath": "/w/github", "body": self.BODY.decode()}, None)["statusCode"]
+            return status
+
+        return deliver
+
+    def put(self, text: str) -> None:
+        boto3.client("ssm").put_parameter(Name="/secrets/github", Value=text, Type="SecureString", Overwrite=True)
+
+    def test_a_secret_is_replaced_without_losing_a_delivery(
+        self, local: LocalStepwell, deliver: Callable[[str], int]
+    ) -> None:
+        self.put("old")
+        assert [deliver("old"), deliver("new")] == [202, 401]
+        self.put("new\nold")
+        local.advance("5m")
+        assert [deliver("old"), deliver("new")] == [202, 202]
+        self.put("new")
+        local.advance("5m")
+        assert [deliver("old"), deliver("new")] == [401, 202]
+
+    def test_a_secret_that_was_deleted_opens_nothing_after_five_minutes(
+        self, local: LocalStepwell, deliver: Callable[[str], int]
+    ) -> None:
+        self.put("leaked")
+        assert deliver("leaked") == 202
+        boto3.client("ssm").delete_parameter(Name="/secrets/github")
+        local.advance("5m")
+        assert [deliver("leaked"), deliver("leaked")] == [503, 503]
+        self.put("new")
+        assert [deliver("leaked"), deliver("new")] == [401, 202]
 
 
 class TestLimits:
