@@ -14,11 +14,13 @@ import pytest
 
 from stepwell import Callback, Context, RunStatus, StepError, StepTimeout, Stepwell
 from stepwell.door.secrets import AwsSecrets
+from stepwell.errors import InvalidOption
 from stepwell.testing import Fault, FaultKind, FaultPlan, LocalStepwell, Reply
 from stepwell.testing.door import API_URL
 from stepwell.webhooks import GitHub, Hmac, Limit, StandardWebhooks, Stripe, Webhook
 from stepwell_lambdas.api.handler import make_handler
 
+from .sealing import encrypted
 from .support import Deploy, run_of
 
 VIDEO = Webhook(
@@ -152,6 +154,16 @@ class TestEventKeys:
         body = {"name": "order/a", "data": {}, "id": "evt_7ZZZZZZZZZ0000000000000000"}  # of the year 10889
         reply = local.http("POST", f"/e/{local.event_key('site')}", body=body)
         assert reply.json()["ids"] == ["site:evt_7ZZZZZZZZZ0000000000000000"]
+
+    def test_all_that_an_event_says_of_itself_goes_with_it_whoever_chose_its_id(self, local: LocalStepwell) -> None:
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        body = {"name": "order/a", "data": {}, "ts": "2026-01-01T00:00:00Z", "tenant": "acme", "trace": trace}
+        replies = [local.http("POST", f"/e/{local.event_key()}", body=each) for each in (body, {**body, "id": "o-1"})]
+        local.run_until_idle()
+        for reply in replies:
+            event = run_of(local, reply.json()["ids"][0]).event
+            assert event is not None
+            assert (event.trace, event.tenant, event.ts.isoformat()) == (trace, "acme", "2026-01-01T00:00:00+00:00")
 
     def test_one_bad_event_of_a_list_is_named_and_none_is_sent(self, local: LocalStepwell) -> None:
         events = [{"name": "order/a", "data": {}}, {"name": "order/b", "data": []}]
@@ -347,6 +359,18 @@ class TestForgery:
         refused(local.http("POST", "/w/nobody", body=b"{}"), 401, "unauthorized")
         assert names(local) == []
 
+    @pytest.mark.parametrize("name", ["github", "stripe", "clerk", "plain", "video-house"])
+    def test_a_header_that_is_no_text_is_not_genuine_and_no_fault_of_ours(
+        self, local: LocalStepwell, caplog: pytest.LogCaptureFixture, name: str
+    ) -> None:
+        signed = local._door.sign(name, self.BODY, {})
+        for header, value in signed.items():
+            for broken in ("\ud800", value + "\udfff", value.replace(",", "\ud800,")):
+                if broken != value:
+                    reply = local.http("POST", f"/w/{name}", body=self.BODY, headers={**signed, header: broken})
+                    refused(reply, 401, "unauthorized")
+        assert caplog.records == []
+
     def test_an_old_delivery_is_not_taken_again(self, local: LocalStepwell) -> None:
         raw = json.dumps(STRIPE_EVENT).encode()
         signed = local._door.sign("stripe", raw, {"content-type": "application/json"})
@@ -448,6 +472,12 @@ class TestLimits:
             assert local.http("POST", "/w/busy", body=b"{}").status == 401
         assert local.webhook("busy", {}, headers={"X-GitHub-Event": "push", "X-GitHub-Delivery": "d"}).status == 202
 
+    @pytest.mark.parametrize("events", ["order/*", "*", "", [1], [None]])
+    def test_a_key_is_made_for_a_list_of_names_only(self, local: LocalStepwell, events: Any) -> None:
+        """A text would be one of its characters, the asterisk among them."""
+        with pytest.raises(InvalidOption, match="a list of names"):
+            local.event_key(events=events)
+
     def test_a_key_has_a_limit_of_its_own(self, local: LocalStepwell) -> None:
         tight, other = local.event_key(limit=Limit(2, "1m")), local.event_key("other")
         send = lambda key: local.http("POST", f"/e/{key}", body={"name": "order/a", "data": {}}).status  # noqa: E731
@@ -479,6 +509,39 @@ class TestLimits:
         key = local.event_key(limit=Limit(1, "1m"))
         send = lambda: local.http("POST", f"/e/{key}", body={"name": "order/a", "data": {}}).status  # noqa: E731
         assert [send(), send(), send()] == [202, 202, 429]
+
+
+class TestSealed:
+    """Whoever has no key cannot say that something is encrypted: it could not be decrypted, and would fail the run."""
+
+    SEALED = {"$sealed": "garbage", "x": 1}  # noqa: RUF012
+
+    def test_it_is_no_data_of_an_event(self, local: LocalStepwell) -> None:
+        url = f"/e/{local.event_key()}"
+        refused(local.http("POST", url, body={"name": "order/a", "data": self.SEALED}), 400, "sealed")
+        events = [{"name": "order/a", "data": {}}, {"name": "order/b", "data": self.SEALED}]
+        assert "Event 1: " in refused(local.http("POST", url, body=events), 400, "sealed").body
+        refused(local.webhook("plain", self.SEALED), 422, "sealed")
+        assert names(local) == []
+
+    def test_it_is_no_answer_and_the_callback_stays_open(self, deploy: Deploy) -> None:
+        callbacks: list[Callback] = []
+        app = encrypted(id="caller")
+
+        @app.function(on="go")
+        def fn(ctx: Context[Any]) -> Any:
+            return ctx.step.wait_for_callback("asked", timeout="2d", submit=callbacks.append)
+
+        local = deploy(app)
+        event_id = local.send("go")
+        local.run_until_idle()
+        url = callbacks[0].url
+        refused(local.http("POST", url, body=self.SEALED), 400, "sealed")
+        refused(local.http("POST", url, body=b"%24sealed=x", headers={"content-type": FORM}), 400, "sealed")
+        refused(local.http("GET", url, query={"$sealed": "x"}), 400, "sealed")
+        assert local.http("POST", url, body={"inside": self.SEALED}).status == 200
+        local.run_until_idle()
+        assert run_of(local, event_id).result == {"inside": self.SEALED}
 
 
 class TestCallbacks:
