@@ -120,9 +120,10 @@ class Webhook:
                 f"Webhook {self.name!r}: secret= says where the secret is kept, and is not the secret itself: the name of "
                 "an SSM parameter such as '/stepwell/github', or 'secretsmanager:' and the ARN of a secret."
             )
-        if type(self.form) is not bool or (self.form and isinstance(self.scheme, GitHub)):
+        form: object = self.form
+        if not isinstance(form, bool) or (form and isinstance(self.scheme, GitHub)):
             raise InvalidOption(
-                f"Webhook {self.name!r}: form= is True or False, got {self.form!r}. GitHub needs it not: its forms are known."
+                f"Webhook {self.name!r}: form= is True or False, got {form!r}. GitHub needs it not: its forms are known."
             )
         if isinstance(self.scheme, Hmac) and OWN in (self.event, self.id):
             raise InvalidOption(
