@@ -22,6 +22,8 @@ WRITE_UNIT = 1024
 
 _HALF = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair: JSON can spell it (`\\ud800`), UTF-8 cannot."""
+_UNSENDABLE = re.compile("[\ud800-\udfff\ufffe\uffff]")
+"""What of a text JSON can spell and a message cannot hold."""
 
 # json.dumps makes a new encoder at every call that has options of its own.
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
@@ -45,6 +47,12 @@ def sendable(value: JSON) -> str:
     """
     text = _written(_STRICT, value)
     return text.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")  # they can only stand within a string
+
+
+def spelled(value: JSON) -> str:
+    """The text of what somebody else has sent, to be kept with all that `sendable` refuses in it: half of a surrogate pair
+    is spelled out, a number without bounds is Infinity."""
+    return _UNSENDABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", _COMPACT.encode(value))
 
 
 def _written(encoder: json.JSONEncoder, value: JSON) -> str:

@@ -16,6 +16,7 @@
     ├── UnknownRun                    no such run (or it has expired)
     ├── UnknownStep                   the run has no such step
     ├── UnknownLetter                 the dead-letter queue has no such message
+    ├── NotRedriven                   a dead letter could not be sent back to the main queue
     ├── NotReplayable                 a run that is a step of another run cannot be started again by itself
     ├── UnknownCallback               the token belongs to no callback
     │   └── CallbackOver              ... or to one that is answered, out of time, or whose run has ended
@@ -175,6 +176,12 @@ class UnknownLetter(StepwellError, LookupError):
     """The dead-letter queue has no such message."""
 
     code = "unknown-letter"
+
+
+class NotRedriven(StepwellError):
+    """Dead letters could not be sent back to the main queue, and are where they were. All others were sent."""
+
+    code = "not-redriven"
 
 
 class NotReplayable(StepwellError):

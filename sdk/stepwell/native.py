@@ -10,7 +10,8 @@
 The rule: `aws/`, the service that brought it, and AWS's own words, with white space as hyphens. `stepwell.sources` has a
 model for the data of each.
 
-* One S3 notification may hold several records: each is an event. Its test message (`s3:TestEvent`) is none.
+* One S3 notification may hold several records: each is an event, and one that cannot be read does not keep the others.
+  Its test message (`s3:TestEvent`) is none.
 * What SNS carries may be a message of another kind: a Stepwell event, an S3 notification or an EventBridge event in it
   is read as if it had come directly.
 * All of these services deliver at least once. The ids are the sources' own, so a duplicate starts nothing twice, and
@@ -23,12 +24,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-from stepwell.codec import JSON, parse
-from stepwell.errors import InvalidEvent
-from stepwell.events import Envelope, check_data, check_id, check_name, event_ts, parse_envelope
+from stepwell.codec import JSON, deeper_than, parse, sendable
+from stepwell.errors import InvalidEvent, NotSerializable
+from stepwell.events import MAX_DEPTH, Envelope, check_data, check_id, check_name, event_ts, parse_envelope
 from stepwell.ids import digest, event_millis
 
 _UNFIT = re.compile(r"[\s\x00-\x1f#*]+")
@@ -37,11 +39,21 @@ _EVENTBRIDGE = {"detail-type", "source", "detail", "id"}
 _SNS = {"Type", "MessageId", "TopicArn"}
 
 
-def native_events(body: JSON, *, sent: int) -> list[Envelope] | None:
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """One of several records of a message, of which no event can be made."""
+
+    body: JSON
+    """A message with this record alone."""
+    error: InvalidEvent | NotSerializable
+
+
+def native_events(body: JSON, *, sent: int) -> list[Envelope | Unreadable] | None:
     """The events in a message of one of these services, None if it is none of theirs.
 
     `sent` (milliseconds) stands in where the source says no time. An empty list is a message without an event, such as
-    the one with which S3 tries out a queue. Raises InvalidEvent for one that is theirs but cannot be read.
+    the one with which S3 tries out a queue. Raises InvalidEvent for one that is theirs but cannot be read; one of several
+    records that cannot be read is given as such.
     """
     if not isinstance(body, dict):
         return None
@@ -52,8 +64,10 @@ def native_events(body: JSON, *, sent: int) -> list[Envelope] | None:
     if body.get("Event") == "s3:TestEvent" and "Records" not in body:
         return []
     records = body.get("Records")
-    if isinstance(records, list) and records and all(_is_of_s3(record) for record in records):
-        return [_of_s3(record, sent) for record in records]
+    if isinstance(records, list) and any(_is_of_s3(record) for record in records):
+        if len(records) == 1:
+            return [_of_s3(records[0], sent)]
+        return [_one_of_s3(record, sent) for record in records]
     return None
 
 
@@ -108,6 +122,18 @@ def _is_of_s3(record: JSON) -> bool:
     return isinstance(record, dict) and record.get("eventSource") == "aws:s3" and isinstance(record.get("s3"), dict)
 
 
+def _one_of_s3(record: JSON, sent: int) -> Envelope | Unreadable:
+    """One of several records. An event that can be made and not be sent on is as unreadable as none."""
+    try:
+        if not _is_of_s3(record):
+            raise InvalidEvent("A record of an S3 notification that S3 has not made.")
+        event = _of_s3(record, sent)
+        sendable(event.as_json())
+    except (InvalidEvent, NotSerializable) as error:
+        return Unreadable({"Records": [record]}, error)
+    return event
+
+
 def _of_s3(record: Mapping[str, Any], sent: int) -> Envelope:
     """Amazon S3 user guide, "Event message structure" (versions 2.0 to 2.3)."""
     bucket, thing = _object(record["s3"].get("bucket")), _object(record["s3"].get("object"))
@@ -140,7 +166,7 @@ def _of_s3(record: Mapping[str, Any], sent: int) -> Envelope:
 # ---- SNS -----------------------------------------------------------------------------------------------------------------
 
 
-def _of_sns(body: Mapping[str, JSON], sent: int) -> list[Envelope]:
+def _of_sns(body: Mapping[str, JSON], sent: int) -> list[Envelope | Unreadable]:
     """Amazon SNS developer guide, "Message formats": a notification without raw message delivery."""
     if body["Type"] != "Notification":
         raise InvalidEvent(
@@ -150,7 +176,7 @@ def _of_sns(body: Mapping[str, JSON], sent: int) -> list[Envelope]:
     text, message_id = body.get("Message"), str(body["MessageId"])
     happened = min(_time(body.get("Timestamp"), sent), sent)
     message = _parsed(text)
-    if isinstance(message, dict):
+    if isinstance(message, dict) and not deeper_than(message, 3 * MAX_DEPTH):  # else it can be no event of any kind
         if isinstance(message.get("name"), str) and isinstance(message.get("data"), dict) and "stepwell" not in message:
             default_id = chosen_id(message_id, source="sns")
             return [parse_envelope(message, default_id=default_id, received_ms=happened)]

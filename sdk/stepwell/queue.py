@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,12 +77,26 @@ class Queue:
         """Put a message that can never be handled where people look, with the reason.
 
         event_id: the id that an event goes by whose sender gave it none. Sent back, it is to be the same event.
+
+        Attributes count towards the size of a message. If there is no room for all beside the body, the reason is cut or left
+        out; then the code, if it is that or the id, by which nothing is started twice.
         """
-        told = {LETTER_CODE: code, LETTER_REASON: reason[:1000]} | ({LETTER_ID: event_id} if event_id else {})
-        attributes = {name: attribute(value) for name, value in told.items()}
-        extra = {"MessageGroupId": group} if group else {}
         body = body or " "  # SQS takes no empty bodies
-        self.client().send_message(QueueUrl=self.dlq_url, MessageBody=body, MessageAttributes=attributes, **extra)
+        told = {LETTER_ID: event_id, LETTER_CODE: code, LETTER_REASON: reason[:1000]}
+        attributes: dict[str, dict[str, str]] = {}
+        for name, text in told.items():
+            if text is None or (name == LETTER_REASON and LETTER_CODE not in attributes):
+                continue
+            fitting = attribute(text)
+            if name == LETTER_REASON:
+                room = MAX_BYTES - size_of(body, {**attributes, name: {**fitting, "StringValue": ""}})
+                fitting["StringValue"] = fitting["StringValue"].encode()[: max(0, room)].decode(errors="ignore")
+            if fitting["StringValue"] and size_of(body, {**attributes, name: fitting}) <= MAX_BYTES:
+                attributes[name] = fitting
+        extra: dict[str, Any] = {"MessageGroupId": group} if group else {}
+        if attributes:
+            extra["MessageAttributes"] = attributes
+        self.client().send_message(QueueUrl=self.dlq_url, MessageBody=body, **extra)
 
     def postpone(self, receipt: str, delay: float) -> None:
         """Let a message that failed come back after `delay` seconds instead of the whole visibility time-out."""
@@ -121,6 +135,13 @@ def drain(gate: str, *, after: str = "") -> Message:
 def attribute(text: str) -> dict[str, str]:
     """An attribute of a message. What SQS does not take in it, emptiness included, becomes a question mark."""
     return {"DataType": "String", "StringValue": _UNFIT.sub("?", text) or "?"}
+
+
+def size_of(body: str, attributes: Mapping[str, Mapping[str, str]]) -> int:
+    """Bytes of a message: body, and names, types and values of its attributes (AWS SQS developer guide, message metadata)."""
+    return len(body.encode()) + sum(
+        len(f"{name}{value['DataType']}{value['StringValue']}".encode()) for name, value in attributes.items()
+    )
 
 
 def _entry(message: Message) -> dict[str, Any]:

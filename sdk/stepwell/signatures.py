@@ -1,8 +1,8 @@
 """How providers sign their webhooks, and how a signature is checked. Pure: bytes, headers and a time in, yes or no out.
 
 All of them are an HMAC of the raw body, some with a time beside it. A scheme says where the signature stands and what
-was signed; `verify` compares in constant time and tries every secret and every signature there is, so a secret can be
-replaced while both are in use, and how long it takes says nothing of how near a guess was.
+was signed; `verify` compares in constant time and tries every secret with every signature there is (of a header the first
+ten), so a secret can be replaced while both are in use, and how long it takes says nothing of how near a guess was.
 
 `sign` makes the headers that a provider would send: for tests, and for trying a door out.
 """
@@ -88,7 +88,7 @@ class Stripe:
         """See Scheme."""
         parts = [part.strip().partition("=") for part in headers.get("stripe-signature", "").split(",")]
         signed_at = next((value for name, _, value in parts if name == "t"), "")
-        payload = signed_at.encode() + b"." + body
+        payload = _bytes(signed_at) + b"." + body
         expected = [_hmac(secret.encode(), payload, "sha256").hex() for secret in secrets]
         genuine = _any_equal(expected, [value for name, _, value in parts if name == "v1"])
         return _lately(signed_at, now, self.tolerance) and genuine
@@ -118,7 +118,7 @@ class StandardWebhooks:
     def verify(self, secrets: Sequence[str], headers: Headers, body: bytes, now: float) -> bool:
         """See Scheme."""
         signed_at = headers.get(f"{self.prefix}timestamp", "")
-        payload = f"{headers.get(f'{self.prefix}id', '')}.{signed_at}.".encode() + body
+        payload = _bytes(f"{headers.get(f'{self.prefix}id', '')}.{signed_at}.") + body
         expected = [self._signature(secret, payload) for secret in secrets]
         genuine = _any_equal(expected, headers.get(f"{self.prefix}signature", "").split())
         return _lately(signed_at, now, self.tolerance) and genuine
@@ -198,7 +198,7 @@ class Hmac:
         return headers | {self.header: self.prefix + self._digest(secret, body, str(int(now)))}
 
     def _digest(self, secret: str, body: bytes, signed_at: str) -> str:
-        values = {b"body": body, b"timestamp": signed_at.encode()}
+        values = {b"body": body, b"timestamp": _bytes(signed_at)}
         payload = _PLACES.sub(lambda place: values.get(place[1], b""), self.payload.encode())
         return _ENCODERS[self.encoding](_hmac(secret.encode(), payload, self.algorithm))
 
@@ -226,12 +226,18 @@ def _hmac(key: bytes, payload: bytes, algorithm: str) -> bytes:
     return hmac.digest(key, payload, algorithm)
 
 
+def _bytes(header: str) -> bytes:
+    """What of a header was signed. One with half of a surrogate pair is no text, so nobody has signed it: its bytes have to
+    differ from those of any other header, and must not be an error."""
+    return header.encode("utf-8", "surrogatepass")
+
+
 def _any_equal(expected: Sequence[str], given: Sequence[str]) -> bool:
     """Whether one of the given is one of the expected. Looks at all of them, whatever it has found."""
     found = False
     for ours in expected:
         for theirs in given[:MOST]:
-            found |= hmac.compare_digest(ours.encode(), theirs.encode("utf-8", "replace"))
+            found |= hmac.compare_digest(ours.encode(), _bytes(theirs))
     return found
 
 

@@ -89,7 +89,8 @@ class Webhook:
     event: the name of the event, with expressions in braces: `"video/{body.status}"`. data: its data, an object; the
     body unless given. id: the delivery's own id, so that a delivery that is repeated starts nothing twice; None if the
     provider sends none, and then a repeated delivery runs again. ts: when it happened: ISO 8601, or milliseconds. tenant:
-    whose it is, for fair queueing. where: other deliveries are answered and forgotten.
+    whose it is, for fair queueing. where: other deliveries are answered and forgotten. form: bodies that are no JSON are
+    forms, and `body` an object of texts; the Content-Type of a delivery is not signed, and decides nothing.
 
     GitHub, Stripe and Standard Webhooks need none of these (see docs/webhooks.md for what theirs are); for Hmac `event` and
     `id` have to be said. data must be the same in each delivery of the same id.
@@ -106,6 +107,7 @@ class Webhook:
     ts: str | None = field(default=None, kw_only=True)
     tenant: str | None = field(default=None, kw_only=True)
     where: str | None = field(default=None, kw_only=True)
+    form: bool = field(default=False, kw_only=True)
     limit: Limit = field(default=USUAL, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -117,6 +119,11 @@ class Webhook:
             raise InvalidOption(
                 f"Webhook {self.name!r}: secret= says where the secret is kept, and is not the secret itself: the name of "
                 "an SSM parameter such as '/stepwell/github', or 'secretsmanager:' and the ARN of a secret."
+            )
+        form: object = self.form
+        if not isinstance(form, bool) or (form and isinstance(self.scheme, GitHub)):
+            raise InvalidOption(
+                f"Webhook {self.name!r}: form= is True or False, got {form!r}. GitHub needs it not: its forms are known."
             )
         if isinstance(self.scheme, Hmac) and OWN in (self.event, self.id):
             raise InvalidOption(
@@ -180,6 +187,8 @@ def _checked(webhook: Webhook) -> dict[str, JSON]:
         if source is not None:
             check_expression(source, what=f"webhook {webhook.name!r}, {option}", variables=VARIABLES)
         body[option] = source
+    if webhook.form:
+        body["form"] = True
     if webhook.limit != USUAL:
         body["limit"] = [webhook.limit.count, webhook.limit.period]
     return body

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from typing import Any
 
 import boto3
 import pytest
 
 from docs.snippets import operating
+from stepwell.engine import orchestrate
 from stepwell.testing import LocalStepwell
 
 
@@ -32,12 +33,16 @@ def test_a_function_is_held_back_while_something_is_repaired(local: LocalStepwel
 
 
 def test_what_could_not_be_handled_is_sent_back_and_what_is_wrong_stays(
-    local: LocalStepwell, capsys: pytest.CaptureFixture[str]
+    local: LocalStepwell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sqs, made = boto3.client("sqs"), local.world.aws.resources
-    sound = json.dumps({"name": "order/created", "data": {"order_id": "o-3"}})
-    sqs.send_message(QueueUrl=made.dlq_url, MessageBody=sound)  # what SQS does after thirty deliveries
-    sqs.send_message(QueueUrl=made.queue_url, MessageBody="no json")
+    def down(*args: Any) -> None:
+        raise ConnectionError("an outage of more than five hours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(orchestrate, "_handle", down)
+        local.send("order/created", {"order_id": "o-3"})
+        local.advance("6h")
+    boto3.client("sqs").send_message(QueueUrl=local.queue_url, MessageBody="no json")
     local.run_until_idle()
     operating.send_back()
     local.run_until_idle()

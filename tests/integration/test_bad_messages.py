@@ -102,6 +102,27 @@ def test_one_message_that_nobody_can_pass_on_is_a_dead_letter_alone(
     assert local.requests.invocations["orchestrator"] == 1
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": {"patient": "sesame"}, "data": {}},
+        {"name": "go sesame", "data": {}},
+        {"name": "go", "data": {}, "id": ["sesame"]},
+        {"name": "go", "data": {}, "ts": "sesame"},
+        {"name": "go", "data": {}, "tenant": "sesame ü"},
+        {"stepwell": "sesame"},
+    ],
+)
+def test_what_a_bad_message_says_is_in_its_letter_and_in_no_log(
+    local: LocalStepwell, caplog: pytest.LogCaptureFixture, body: Any
+) -> None:
+    put(local, json.dumps(body, ensure_ascii=False))
+    local.run_until_idle()
+    assert "sesame" in only_dead_letter(local).reason
+    assert "is a dead letter: invalid-event" in caplog.text
+    assert "sesame" not in caplog.text
+
+
 def test_a_message_that_takes_the_name_of_another_harms_nobody(local: LocalStepwell) -> None:
     put(local, *['{"stepwell":"look","run":"shop.x","id":"another","kind":"wake"}'] * 2)
     event_id = local.send("go", {})

@@ -6,14 +6,17 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import pytest
 from typer.testing import CliRunner
 
 from stepwell import Context, RunStatus, Stepwell
 from stepwell.cli.root import cli
+from stepwell.dead_letters import DeadLetter, DeadLetters
 from stepwell.engine import accept
 from stepwell.engine.starting import start_run
-from stepwell.errors import InvalidOption, UnknownLetter
+from stepwell.errors import InvalidOption, NotRedriven, UnknownLetter
+from stepwell.queue import MAX_BYTES
 from stepwell.testing import LocalStepwell
 
 app = Stepwell("shop")
@@ -95,6 +98,108 @@ def test_an_event_that_was_handled_in_part_starts_nothing_twice_when_it_is_sent_
         assert ran == ["a", "b"]
 
 
+# Amazon EventBridge user guide, "Using dead-letter queues to process undelivered events": the attributes of a letter.
+UNDELIVERED = {
+    "RULE_ARN": "arn:aws:events:us-east-1:123456789012:rule/Orders",
+    "TARGET_ARN": "arn:aws:sqs:us-east-1:123456789012:main",
+    "ERROR_CODE": "NO_PERMISSIONS",
+    "ERROR_MESSAGE": "Lack of permissions to invoke cross account target.",
+}
+
+
+def test_what_eventbridge_could_not_deliver_says_so_in_its_words_and_can_be_sent_back() -> None:
+    placed = {"id": "e-1", "source": "shop", "detail-type": "order", "detail": {"amount": 7}}
+    letter, result = redriven(placed, **UNDELIVERED)
+    assert letter.code == "undelivered"
+    assert letter.reason == (
+        "EventBridge could not put this event of the rule arn:aws:events:us-east-1:123456789012:rule/Orders on the main "
+        "queue: NO_PERMISSIONS: Lack of permissions to invoke cross account target."
+    )
+    assert result == ["aws/eventbridge/shop/order", "e-1"]
+
+
+def test_what_sns_could_not_deliver_comes_without_a_reason_and_none_is_made_up() -> None:
+    told = {"Type": "Notification", "MessageId": "m-1", "TopicArn": "arn:aws:sns:us-east-1:1:alerts", "Message": "fire"}
+    letter, result = redriven(told)
+    assert letter.code == "no-reason"
+    assert "Nobody says why" in letter.reason
+    assert result == ["aws/sns/alerts", "m-1"]
+
+
+def test_a_message_too_large_for_its_reason_is_a_dead_letter_all_the_same(local: LocalStepwell) -> None:
+    for room in (0, 10, 60, 200):
+        send_raw(local, "x" * (MAX_BYTES - room))
+    letters = {len(letter.body): letter for letter in local.dead_letters()}
+    assert set(letters) == {MAX_BYTES - room for room in (0, 10, 60, 200)}
+    assert [letters[MAX_BYTES - room].code for room in (0, 60, 200)] == ["no-reason", "not-json", "not-json"]
+    assert letters[MAX_BYTES - 200].reason.startswith("The message is not JSON")
+    assert local.world.failures == []
+    assert local.client.redrive() == 4
+
+
+@pytest.mark.parametrize("room", [0, 20, 100])
+def test_an_event_too_large_for_its_id_is_the_same_event_when_it_is_sent_back(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, ran = Stepwell("shop"), list[tuple[str, str, int]]()
+    for name in ("a", "b"):
+        shop.function(on="order", id=name, retries=0)(
+            lambda ctx, name=name: ran.append((name, ctx.event.id, len(ctx.event.data["text"])))
+        )
+
+    def failing(ports: Any, app: str, function: str, *args: Any, **options: Any) -> Any:
+        if function == "b":
+            raise ConnectionError("an outage while b is started")
+        return start_run(ports, app, function, *args, **options)
+
+    empty = json.dumps({"name": "order", "data": {"text": ""}})
+    body = empty.replace('""', f'"{"x" * (MAX_BYTES - room - len(empty))}"')
+    with LocalStepwell(shop) as local:
+        with monkeypatch.context() as patch:
+            patch.setattr(accept, "start_run", failing)
+            send_raw(local, body)
+            local.advance("6h")
+        assert [letter.code for letter in local.dead_letters()] == ["too-many-receives"]
+        assert local.client.redrive() == 1
+        local.run_until_idle()
+        assert [name for name, _, _ in ran] == ["a", "b"]
+        assert len({(event_id, length) for _, event_id, length in ran}) == 1
+        assert local.dead_letters() == []
+
+
+def test_one_that_cannot_be_sent_back_does_not_keep_the_others(
+    local: LocalStepwell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_raw(local, "one", "two", "three")
+    send_back = DeadLetters._send_back
+
+    def failing(letters: DeadLetters, letter: DeadLetter) -> None:
+        if letter.body == "two":
+            raise ConnectionError("SQS does not take this one")
+        send_back(letters, letter)
+
+    (stays,) = [letter.id for letter in local.client.dead_letters() if letter.body == "two"]
+    with monkeypatch.context() as patch:
+        patch.setattr(DeadLetters, "_send_back", failing)
+        with pytest.raises(NotRedriven, match=f"2 of 3 dead letters.*{stays}: SQS does not take"):
+            local.client.redrive()
+        assert [letter.body for letter in local.client.dead_letters()] == ["two"]
+        assert "not-redriven" in stepwell("dlq", "redrive", "--all", status=1)
+    local.run_until_idle()
+    assert local.client.redrive() == 3
+
+
+def test_the_list_shows_each_letter_on_one_line_with_its_reason_cut_to_what_room_there_is(local: LocalStepwell) -> None:
+    send_raw(local, '{"name": "order created", "data": {}}', "broken " * 40)
+    listed = [line for line in stepwell("dlq", "list").splitlines() if "invalid-event" in line or "not-json" in line]
+    assert len(listed) == 2
+    assert any("Event name 'order created'" in line for line in listed)
+    assert any("The message is not JSON" in line for line in listed)
+    narrow = [line.rstrip() for line in stepwell("dlq", "list", COLUMNS="80").splitlines()]
+    assert all(len(line) <= 80 for line in narrow)
+    assert any(letter.id in line and "The mess" in line for letter in local.client.dead_letters() for line in narrow)
+
+
 def test_the_command_lists_shows_and_redrives(local: LocalStepwell) -> None:
     send_raw(local, "broken")
     (listed,) = json.loads(stepwell("dlq", "list", "--json"))
@@ -116,16 +221,30 @@ def test_without_a_known_queue_the_client_says_so(local: LocalStepwell, monkeypa
         list(Client.from_env().dead_letters())
 
 
-def send_raw(local: LocalStepwell, *bodies: str) -> None:
-    import boto3
+def redriven(body: Any, **attributes: str) -> tuple[DeadLetter, Any]:
+    """A letter that a service has put there, and what comes of it when it is sent back."""
+    shop = Stepwell("shop")
+    shop.function(on="aws/*", id="told")(lambda ctx: [ctx.event.name, ctx.event.id])
+    with LocalStepwell(shop) as local:
+        told = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
+        url = local.world.aws.resources.dlq_url
+        boto3.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps(body), MessageAttributes=told)
+        (letter,) = local.dead_letters()
+        assert local.client.redrive() == 1
+        local.run_until_idle()
+        assert local.dead_letters() == []
+        (run,) = local.client.runs()
+        return letter, run.result
 
+
+def send_raw(local: LocalStepwell, *bodies: str) -> None:
     sqs = boto3.client("sqs", region_name="us-east-1")
     for body in bodies:
         sqs.send_message(QueueUrl=local.queue_url, MessageBody=body)
     local.run_until_idle()
 
 
-def stepwell(*arguments: str, status: int = 0) -> str:
-    result = CliRunner().invoke(cli, list(arguments))
+def stepwell(*arguments: str, status: int = 0, **environment: str) -> str:
+    result = CliRunner().invoke(cli, list(arguments), env=environment)
     assert result.exit_code == status, result.output
     return result.output

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
+import boto3
+import botocore.session
 import pytest
 
 from stepwell import Callback, Context, RunStatus, StepError, StepTimeout, Stepwell
+from stepwell.door.secrets import AwsSecrets
+from stepwell.errors import InvalidOption
 from stepwell.testing import Fault, FaultKind, FaultPlan, LocalStepwell, Reply
 from stepwell.testing.door import API_URL
 from stepwell.webhooks import GitHub, Hmac, Limit, StandardWebhooks, Stripe, Webhook
+from stepwell_lambdas.api.handler import make_handler
 
+from .sealing import encrypted
 from .support import Deploy, run_of
 
 VIDEO = Webhook(
@@ -30,10 +38,12 @@ WEBHOOKS = [
     Webhook("github", GitHub(), secret="/secrets/github"),
     Webhook("stripe", Stripe(), secret="/secrets/stripe"),
     Webhook("clerk", StandardWebhooks(prefix="svix-"), secret="/secrets/clerk"),
+    Webhook("forms", Hmac("X-Signature"), secret="/secrets/forms", event="form/told", id="body.id", form=True),
     Webhook("plain", Hmac("X-Signature"), secret="/secrets/plain", event="plain/told", id=None),
     Webhook("busy", GitHub(), secret="/secrets/busy", limit=Limit(3, "10s")),
     VIDEO,
 ]
+FORM = "application/x-www-form-urlencoded"
 DELIVERY = {"delivery": "d-1", "status": "ready", "video": {"id": "v-1"}, "account": "acme", "at": 1_700_000_000_000}
 
 # Stripe API reference: an event object.
@@ -52,7 +62,7 @@ STRIPE_EVENT: dict[str, Any] = {
 
 @pytest.fixture
 def app(app: Stepwell) -> Stepwell:
-    for number, name in enumerate(["order/*", "github/*", "stripe/*", "clerk/*", "plain/told", "video/*"]):
+    for number, name in enumerate(["order/*", "github/*", "stripe/*", "clerk/*", "plain/told", "video/*", "form/*"]):
 
         @app.function(on=name, id=f"on-{number}")
         def fn(ctx: Context[Any]) -> Any:
@@ -145,6 +155,16 @@ class TestEventKeys:
         reply = local.http("POST", f"/e/{local.event_key('site')}", body=body)
         assert reply.json()["ids"] == ["site:evt_7ZZZZZZZZZ0000000000000000"]
 
+    def test_all_that_an_event_says_of_itself_goes_with_it_whoever_chose_its_id(self, local: LocalStepwell) -> None:
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        body = {"name": "order/a", "data": {}, "ts": "2026-01-01T00:00:00Z", "tenant": "acme", "trace": trace}
+        replies = [local.http("POST", f"/e/{local.event_key()}", body=each) for each in (body, {**body, "id": "o-1"})]
+        local.run_until_idle()
+        for reply in replies:
+            event = run_of(local, reply.json()["ids"][0]).event
+            assert event is not None
+            assert (event.trace, event.tenant, event.ts.isoformat()) == (trace, "acme", "2026-01-01T00:00:00+00:00")
+
     def test_one_bad_event_of_a_list_is_named_and_none_is_sent(self, local: LocalStepwell) -> None:
         events = [{"name": "order/a", "data": {}}, {"name": "order/b", "data": []}]
         reply = local.http("POST", f"/e/{local.event_key()}", body=events)
@@ -201,6 +221,60 @@ class TestProviders:
         reply = local.webhook("github", b"payload=%7B%22ref%22%3A+%22main%22%7D", headers=headers)
         local.run_until_idle()
         assert run_of(local, reply.json()["ids"][0]).result == ["github/push", {"ref": "main"}]
+
+    @pytest.mark.parametrize("name", ["github", "stripe", "clerk", "video-house", "forms"])
+    def test_a_signed_text_does_not_become_fields_by_another_content_type(
+        self, local: LocalStepwell, name: str
+    ) -> None:
+        """The header is not signed, so whoever has recorded a delivery may send it again under any."""
+        told = {
+            **STRIPE_EVENT,
+            **DELIVERY,
+            "text": "x&type=refund&id=evt_forged&delivery=forged&action=deleted&payload={}",
+        }
+        raw = json.dumps(told).encode()
+        signed = local._door.sign(name, raw, {"X-GitHub-Event": "issues"})
+        replies = [
+            local.http("POST", f"/w/{name}?account=7", body=raw, headers={**signed, "content-type": kind})
+            for kind in ("application/json", FORM, "text/plain", "")
+        ]
+        assert [reply.status for reply in replies] == [202] * 4
+        assert len({reply.body for reply in replies}) == 1
+        assert len(names(local)) == 1
+
+    def test_the_form_of_github_is_known_by_its_one_field_and_by_no_header(self, local: LocalStepwell) -> None:
+        raw = b"payload=%7B%22ref%22%3A+%22main%22%7D"
+        replies = [
+            local.webhook("github", raw, headers={"X-GitHub-Event": "push", "content-type": kind})
+            for kind in (FORM, "application/json", "text/plain")
+        ]
+        (event_id,) = {reply.json()["ids"][0] for reply in replies}
+        assert event_id == "github-" + hashlib.sha256(raw).hexdigest()[:40]
+        assert names(local) == ["github/push"]
+        assert run_of(local, event_id).result == ["github/push", {"ref": "main"}]
+
+    @pytest.mark.parametrize(
+        "raw", [b"payload=%7B%7D&action=opened", b"payload=%7B%7D&payload=%7B%7D", b"ref=main", b"payload=x"]
+    )
+    def test_any_other_form_is_none_of_githubs(self, local: LocalStepwell, raw: bytes) -> None:
+        headers = {"X-GitHub-Event": "push", "content-type": FORM}
+        refused(local.webhook("github", raw, headers=headers), 422, "not-json")
+        assert names(local) == []
+
+    def test_a_source_that_is_said_to_send_forms_may(self, local: LocalStepwell) -> None:
+        raw = b"command=%2Fdeploy&id=77&text=a+b"
+        for kind in (FORM, "application/json"):
+            reply = local.webhook("forms", raw, headers={"content-type": kind})
+            assert (reply.status, reply.json()) == (202, {"ids": ["77"]})
+        assert local.webhook("forms", {"id": "78"}).json() == {"ids": ["78"]}  # JSON is JSON all the same
+        assert names(local) == ["form/told"] * 2
+        assert run_of(local, "77").result == ["form/told", {"command": "/deploy", "id": "77", "text": "a b"}]
+
+    def test_of_others_a_form_is_no_event(self, local: LocalStepwell) -> None:
+        headers = {"content-type": FORM}
+        refused(local.webhook("plain", b"id=77", headers=headers), 422, "not-json")
+        # Nor is what is nearly JSON read as one, from whoever it comes.
+        refused(local.webhook("forms", b'{"x": NaN, "y": "&id=77&"}', headers=headers), 422, "not-json")
 
     def test_stripe(self, local: LocalStepwell) -> None:
         """Stripe counts the deliveries still to come in the event: that must not make another event of it."""
@@ -285,6 +359,18 @@ class TestForgery:
         refused(local.http("POST", "/w/nobody", body=b"{}"), 401, "unauthorized")
         assert names(local) == []
 
+    @pytest.mark.parametrize("name", ["github", "stripe", "clerk", "plain", "video-house"])
+    def test_a_header_that_is_no_text_is_not_genuine_and_no_fault_of_ours(
+        self, local: LocalStepwell, caplog: pytest.LogCaptureFixture, name: str
+    ) -> None:
+        signed = local._door.sign(name, self.BODY, {})
+        for header, value in signed.items():
+            for broken in ("\ud800", value + "\udfff", value.replace(",", "\ud800,")):
+                if broken != value:
+                    reply = local.http("POST", f"/w/{name}", body=self.BODY, headers={**signed, header: broken})
+                    refused(reply, 401, "unauthorized")
+        assert caplog.records == []
+
     def test_an_old_delivery_is_not_taken_again(self, local: LocalStepwell) -> None:
         raw = json.dumps(STRIPE_EVENT).encode()
         signed = local._door.sign("stripe", raw, {"content-type": "application/json"})
@@ -323,6 +409,52 @@ class TestForgery:
         assert "/secrets/github" in caplog.text
 
 
+class TestRotation:
+    """Through the handler that is deployed, with secrets that lie in AWS."""
+
+    BODY = json.dumps({"ref": "main"}).encode()
+
+    @pytest.fixture
+    def deliver(self, local: LocalStepwell) -> Callable[[str], int]:
+        """Deliver something signed with a secret; gives how it was answered. All of it reaches one instance of the door."""
+        secrets = AwsSecrets(botocore.session.get_session(), local.world.clock, region="us-east-1")
+        handler = make_handler(local.client._ports, {"github": WEBHOOKS[0]}, secrets)
+
+        def deliver(secret: str) -> int:
+            headers = {"x-github-event": "push", **GitHub().sign(secret, self.BODY, 0)}
+            event = {"requestContext": {"http": {"method": "POST", "path": "/w/github"}}, "headers": headers}
+            status: int = handler({**event, "rawPath": "/w/github", "body": self.BODY.decode()}, None)["statusCode"]
+            return status
+
+        return deliver
+
+    def put(self, text: str) -> None:
+        boto3.client("ssm").put_parameter(Name="/secrets/github", Value=text, Type="SecureString", Overwrite=True)
+
+    def test_a_secret_is_replaced_without_losing_a_delivery(
+        self, local: LocalStepwell, deliver: Callable[[str], int]
+    ) -> None:
+        self.put("old")
+        assert [deliver("old"), deliver("new")] == [202, 401]
+        self.put("new\nold")
+        local.advance("5m")
+        assert [deliver("old"), deliver("new")] == [202, 202]
+        self.put("new")
+        local.advance("5m")
+        assert [deliver("old"), deliver("new")] == [401, 202]
+
+    def test_a_secret_that_was_deleted_opens_nothing_after_five_minutes(
+        self, local: LocalStepwell, deliver: Callable[[str], int]
+    ) -> None:
+        self.put("leaked")
+        assert deliver("leaked") == 202
+        boto3.client("ssm").delete_parameter(Name="/secrets/github")
+        local.advance("5m")
+        assert [deliver("leaked"), deliver("leaked")] == [503, 503]
+        self.put("new")
+        assert [deliver("leaked"), deliver("new")] == [401, 202]
+
+
 class TestLimits:
     def test_a_source_above_its_limit_is_told_when_to_come_again(self, local: LocalStepwell) -> None:
         def deliver(n: int) -> Reply:
@@ -339,6 +471,12 @@ class TestLimits:
         for _ in range(20):
             assert local.http("POST", "/w/busy", body=b"{}").status == 401
         assert local.webhook("busy", {}, headers={"X-GitHub-Event": "push", "X-GitHub-Delivery": "d"}).status == 202
+
+    @pytest.mark.parametrize("events", ["order/*", "*", "", [1], [None]])
+    def test_a_key_is_made_for_a_list_of_names_only(self, local: LocalStepwell, events: Any) -> None:
+        """A text would be one of its characters, the asterisk among them."""
+        with pytest.raises(InvalidOption, match="a list of names"):
+            local.event_key(events=events)
 
     def test_a_key_has_a_limit_of_its_own(self, local: LocalStepwell) -> None:
         tight, other = local.event_key(limit=Limit(2, "1m")), local.event_key("other")
@@ -371,6 +509,39 @@ class TestLimits:
         key = local.event_key(limit=Limit(1, "1m"))
         send = lambda: local.http("POST", f"/e/{key}", body={"name": "order/a", "data": {}}).status  # noqa: E731
         assert [send(), send(), send()] == [202, 202, 429]
+
+
+class TestSealed:
+    """Whoever has no key cannot say that something is encrypted: it could not be decrypted, and would fail the run."""
+
+    SEALED = {"$sealed": "garbage", "x": 1}  # noqa: RUF012
+
+    def test_it_is_no_data_of_an_event(self, local: LocalStepwell) -> None:
+        url = f"/e/{local.event_key()}"
+        refused(local.http("POST", url, body={"name": "order/a", "data": self.SEALED}), 400, "sealed")
+        events = [{"name": "order/a", "data": {}}, {"name": "order/b", "data": self.SEALED}]
+        assert "Event 1: " in refused(local.http("POST", url, body=events), 400, "sealed").body
+        refused(local.webhook("plain", self.SEALED), 422, "sealed")
+        assert names(local) == []
+
+    def test_it_is_no_answer_and_the_callback_stays_open(self, deploy: Deploy) -> None:
+        callbacks: list[Callback] = []
+        app = encrypted(id="caller")
+
+        @app.function(on="go")
+        def fn(ctx: Context[Any]) -> Any:
+            return ctx.step.wait_for_callback("asked", timeout="2d", submit=callbacks.append)
+
+        local = deploy(app)
+        event_id = local.send("go")
+        local.run_until_idle()
+        url = callbacks[0].url
+        refused(local.http("POST", url, body=self.SEALED), 400, "sealed")
+        refused(local.http("POST", url, body=b"%24sealed=x", headers={"content-type": FORM}), 400, "sealed")
+        refused(local.http("GET", url, query={"$sealed": "x"}), 400, "sealed")
+        assert local.http("POST", url, body={"inside": self.SEALED}).status == 200
+        local.run_until_idle()
+        assert run_of(local, event_id).result == {"inside": self.SEALED}
 
 
 class TestCallbacks:

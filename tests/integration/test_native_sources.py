@@ -118,6 +118,24 @@ def test_each_record_of_a_notification_is_a_run_of_its_own(app: Stepwell, deploy
     assert sorted(run.result for run in completed(local)) == sorted(f"mybucket/{n}.jpg: 1024" for n in range(12))
 
 
+@pytest.mark.parametrize("bad", [{"eventSource": "aws:s3", "s3": {}, "note": "\ud800"}, record(key=""), None])
+@pytest.mark.parametrize("kind", [None, FaultKind.REFUSED, FaultKind.CRASH_BEFORE])
+def test_a_record_that_cannot_be_read_is_a_dead_letter_alone_and_once(
+    app: Stepwell, deploy: Deploy, bad: Any, kind: FaultKind | None
+) -> None:
+    fault = kind and Fault(kind, operation="dynamodb.TransactWriteItems", label="orchestrator")
+    local = deploy(app, plan=FaultPlan([fault] if fault else []))
+    put(local, {"Records": [record(key="a.jpg"), bad, record(key="b.jpg")]})
+    local.advance("1d")
+    assert sorted(run.result for run in completed(local)) == ["mybucket/a.jpg: 1024", "mybucket/b.jpg: 1024"]
+    letter = only_dead_letter(local)
+    assert (letter.code, json.loads(letter.body)) == ("invalid-event", {"Records": [bad]})
+    local.client.redrive()
+    local.run_until_idle()
+    assert json.loads(only_dead_letter(local).body) == {"Records": [bad]}
+    assert len(completed(local)) == 2
+
+
 def test_the_test_message_of_s3_is_swallowed_and_leaves_nothing(app: Stepwell, deploy: Deploy) -> None:
     local = deploy(app)
     put(local, S3_TEST, PUT)

@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 
 from docs.refresh import REPOSITORY, Block, blocks, is_excerpt, pages, refreshed, regions
-from stepwell.dead_letters import MOVED_BY_SQS
+from stepwell.dead_letters import MOVED_BY_SQS, UNDELIVERED, UNSAID
 from stepwell.errors import StepwellError
 
 SNIPPETS = REPOSITORY / "docs" / "snippets"
@@ -157,7 +157,7 @@ class TestErrors:
         assert missing == {}
 
     def test_no_section_is_about_a_code_that_does_not_exist(self) -> None:
-        codes = {*self.codes, MOVED_BY_SQS}
+        codes = {*self.codes, MOVED_BY_SQS, UNDELIVERED, UNSAID}
         assert [name for name in self.sections if re.fullmatch(r"[a-z-]+", name) and name not in codes] == []
 
     def test_every_code_of_the_command_line_is_explained(self) -> None:

@@ -78,6 +78,14 @@ def event(n: int = 0) -> dict[str, Any]:
     return {"name": "job", "data": {"n": n}}
 
 
+def uploads(count: int) -> list[dict[str, Any]]:
+    """Records of an S3 notification."""
+    record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put"}
+    return [
+        {**record, "s3": {"bucket": {"name": "b"}, "object": {"key": str(n), "sequencer": "1"}}} for n in range(count)
+    ]
+
+
 class TestReading:
     def test_what_only_the_consumer_knows_cannot_be_said_in_a_message(self) -> None:
         body = {"stepwell": "look", "run": RUN, "id": "m-9", "kind": "wake", "again": True}
@@ -138,12 +146,35 @@ class TestOneBadMessage:
 
     def test_one_object_of_a_notification_does_not_keep_the_others(self) -> None:
         account = Account(refused={"m-1#1"})
-        record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put"}
-        records = [
-            {**record, "s3": {"bucket": {"name": "b"}, "object": {"key": str(n), "sequencer": "1"}}} for n in range(3)
-        ]
-        assert account.consume(message({"Records": records})) == ["m-1"]
+        assert account.consume(message({"Records": uploads(3)})) == ["m-1"]
         assert account.asked == [["m-1", "m-1#1", "m-1#2"]]
+
+    @pytest.mark.parametrize("count", [1, 4])
+    def test_one_that_cannot_be_read_is_a_dead_letter_and_the_others_are_asked_for(self, count: int) -> None:
+        account = Account()
+        bad = {"eventSource": "aws:s3", "s3": {"x": "\ud800 \uffff"}}
+        assert account.consume(message({"Records": [*uploads(count), bad, bad]})) == []
+        assert account.asked == [["m-1", *(f"m-1#{n}" for n in range(1, count))]]
+        assert [code for _, code in account.letters] == ["invalid-event"] * 2
+        assert [json.loads(body) for body, _ in account.letters] == [{"Records": [bad]}] * 2
+        assert all("\\ud800 \\uffff" in body for body, _ in account.letters)  # as SQS takes it
+
+    def test_it_is_buried_once_when_all_of_its_message_is_handled(self) -> None:
+        account = Account(refused={"m-1"})
+        body = {"Records": [*uploads(2), {"eventSource": "aws:s3"}]}
+        for receives in (1, 2):
+            account.pauses.clear()
+            assert account.consume(message(body, receives=receives)) == ["m-1"]
+            assert account.letters == []
+        account.refused.clear()
+        account.pauses.clear()
+        assert account.consume(message(body, receives=3)) == []
+        assert len(account.letters) == 1
+
+    def test_a_notification_of_which_nothing_can_be_read_asks_for_nothing(self) -> None:
+        account = Account()
+        assert account.consume(message({"Records": [*[{"eventSource": "aws:s3", "s3": {}}] * 3]})) == []
+        assert (account.asked, len(account.letters)) == ([], 3)
 
 
 class TestOneThatKills:

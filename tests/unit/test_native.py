@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stepwell.errors import InvalidEvent
 from stepwell.events import Envelope, check_id, check_name
-from stepwell.native import chosen_id, eventbridge_name, native_events
+from stepwell.native import Unreadable, chosen_id, eventbridge_name, native_events
 
 SENT = 1_767_225_600_000
 
@@ -93,6 +93,7 @@ def only(body: Any) -> Envelope:
     events = native_events(body, sent=SENT)
     assert events is not None
     (event,) = events
+    assert isinstance(event, Envelope)
     return event
 
 
@@ -293,13 +294,58 @@ class TestSns:
         {"name": "order/created", "data": {}},
         {"Records": []},
         {"Records": [{"eventSource": "aws:ses"}]},
-        {"Records": [PUT["Records"][0], {"eventSource": "aws:sqs"}]},
+        {"Records": [{"eventSource": "aws:ses"}, {"eventSource": "aws:sqs"}]},
         {"Type": "Notification", "MessageId": "1", "TopicArn": "not an arn"},
         {"detail-type": "x", "source": "y"},
     ],
 )
 def test_everything_else_is_not_of_theirs(body: Any) -> None:
     assert native_events(body, sent=SENT) is None
+
+
+NESTED: Any = {"x": 1}
+for _ in range(150):
+    NESTED = [NESTED]
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (record(key=""), "without event name, bucket or key"),
+        ({**record(), "eventName": ""}, "without event name"),
+        ({**record(), "eventName": "x" * 400}, "at most 256"),
+        ({**record(), "userIdentity": {"principalId": "\ud800"}}, "half of a surrogate pair"),
+        ({**record(), "userIdentity": {"principalId": float("inf")}}, "is inf"),
+        ({**record(), "glacierEventData": NESTED}, "deep"),
+        ({"eventSource": "aws:ses"}, "that S3 has not made"),
+        ({"eventSource": "aws:s3"}, "that S3 has not made"),
+        (None, "that S3 has not made"),
+    ],
+)
+@pytest.mark.parametrize("carried", [False, True])
+def test_a_record_that_cannot_be_read_does_not_keep_its_neighbours(bad: Any, says: str, carried: bool) -> None:
+    body = {"Records": [record(key="a"), bad, record(key="b")]}
+    text = json.dumps(body).replace("Infinity", "1e999")  # as JSON can say it
+    first, second, third = native_events(over_sns(text) if carried else body, sent=SENT) or []
+    assert isinstance(first, Envelope)
+    assert isinstance(third, Envelope)
+    assert [first.data["key"], third.data["key"]] == ["a", "b"]
+    assert isinstance(second, Unreadable)
+    assert says in second.error.message
+    assert second.body == {"Records": [bad]}
+
+
+def test_a_message_nested_beyond_reason_is_refused_over_a_topic_as_well() -> None:
+    text = (
+        '{"Records": ['
+        + json.dumps(PUT["Records"][0])
+        + ', {"eventSource": "aws:s3", "x": '
+        + "[" * 700
+        + "]" * 700
+        + "}]}"
+    )
+    with pytest.raises(InvalidEvent, match="deep"):
+        native_events({**SNS, "Message": text}, sent=SENT)
 
 
 @pytest.mark.parametrize("time", [None, "yesterday", 5e300, {}])
@@ -323,6 +369,7 @@ def test_whatever_stands_in_the_fields_it_is_an_event_or_refused(value: Any, dat
     except InvalidEvent:
         return
     for event in events or []:
+        assert isinstance(event, Envelope)
         assert check_name(event.name)
         assert check_id(event.id)
         json.dumps(event.as_json())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stepwell.errors import NotSerializable, PayloadTooLarge
 from stepwell.payloads import INLINE_STEP, Payloads
 from stepwell.queue import MAX_BYTES, Message, Queue, SendFailed, look, wake
+from stepwell.testing.accountant import message_size
 
 
 class Sqs:
@@ -113,6 +114,37 @@ def test_a_dead_letter_says_why_even_without_a_body() -> None:
     ((entry,),) = sqs.requests
     assert (entry["QueueUrl"], entry["MessageBody"], entry["MessageGroupId"]) == ("dead", " ", "acme")
     assert len(entry["MessageAttributes"]["stepwell_reason"]["StringValue"]) == 1000
+
+
+@given(st.integers(0, 2100), st.sampled_from(["r", "ü", "\U0001f600"]), st.sampled_from([None, "evt_" + "7" * 26]))
+def test_a_dead_letter_is_taken_however_large_it_is_and_says_what_there_is_room_for(
+    room: int, letter: str, event_id: str | None
+) -> None:
+    sqs, body = Sqs(), "x" * (MAX_BYTES - room)
+    queue(sqs).dead_letter(body, code="not-json", reason=letter * 1000, event_id=event_id)
+    ((entry,),) = sqs.requests
+    told = {name: value["StringValue"] for name, value in entry.get("MessageAttributes", {}).items()}
+    size, reason = message_size(entry), told.get("stepwell_reason", "")
+    assert entry["MessageBody"] == body
+    assert size <= MAX_BYTES
+    assert all(told.values())  # SQS takes no empty ones
+    assert set(reason) <= {letter}
+    # What is left out did not fit, and what is cut is cut no more than it has to be.
+    left = MAX_BYTES - size
+    assert event_id is None or "stepwell_id" in told or room < len("stepwell_idString") + 30
+    assert "stepwell_code" in told or left < len("stepwell_codeStringnot-json")
+    if "stepwell_code" in told:
+        assert len(reason) == 1000 or left < len("stepwell_reasonString") * (not reason) + len(letter.encode())
+    else:
+        assert reason == ""
+
+
+def test_an_id_that_fits_exactly_is_kept() -> None:
+    sqs = Sqs()
+    for room in (22, 23):  # "stepwell_id", "String" and five letters are 22 bytes
+        queue(sqs).dead_letter("x" * (MAX_BYTES - room + 1), code="not-json", reason="r", event_id="evt_1")
+    first, second = (request[0].get("MessageAttributes", {}) for request in sqs.requests)
+    assert (list(first), list(second)) == ([], ["stepwell_id"])
 
 
 # ---- packing

@@ -357,6 +357,31 @@ def test_days_may_be_named_in_all_the_ways_of_cron(expression: str, expected: li
     assert [day[:10] for day in days] == expected
 
 
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        # January 2026 begins with a Thursday; its Mondays are the 5th, 12th, 19th and 26th.
+        ("13 * FRI", [2, 9, 13, 16, 23, 30]),  # neither begins with a star: either will do
+        ("1-31/10 * MON", [1, 5, 11, 12, 19, 21, 26, 31]),
+        ("L * MON", [5, 12, 19, 26, 31]),
+        ("5,12 * 1-2", [5, 6, 12, 13, 19, 20, 26, 27]),
+        ("13 * *", [13]),  # one begins with a star: both have to hold
+        ("* * MON", [5, 12, 19, 26]),
+        ("*/2 * MON", [5, 19]),
+        ("*/10 * MON", []),
+        ("13-19 * */3", [14, 17, 18]),
+        ("*/2 * */2", [1, 3, 11, 13, 15, 17, 25, 27, 29, 31]),
+        ("*,13 * MON", [5, 12, 19, 26]),
+        ("13,* * MON", list(range(1, 32))),  # a star further on counts for nothing
+    ],
+)
+def test_either_day_will_do_unless_one_of_the_fields_begins_with_a_star(days: str, expected: list[int]) -> None:
+    schedule = Schedule.checked(f"0 0 {days}", "UTC")
+    begin, end = datetime(2025, 12, 31, 12, tzinfo=UTC), datetime(2026, 1, 31, 12, tzinfo=UTC)
+    found = ticks(schedule, ms(begin), ms(end))
+    assert [datetime.fromtimestamp(tick / 1000, UTC).day for tick in found] == expected
+
+
 # ---- what is refused
 
 

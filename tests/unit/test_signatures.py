@@ -247,3 +247,18 @@ def test_whatever_the_bytes_only_those_that_were_signed_pass(secret: str, body: 
         headers = scheme.sign(secret, body, NOW)
         assert scheme.verify([secret], headers, body, NOW)
         assert scheme.verify([secret], headers, other, NOW) is (other == body)
+
+
+@pytest.mark.parametrize("scheme", [StandardWebhooks(), Stripe(), SLACK])
+def test_half_of_a_surrogate_pair_does_not_pass_for_the_question_mark_that_was_signed(scheme: Scheme) -> None:
+    """Headers are signed as bytes; two that differ must not be one and the same of them."""
+    for header, value in scheme.sign("secret", b"{}", NOW).items():
+        assert not scheme.verify(
+            ["secret"], {**scheme.sign("secret", b"{}", NOW), header: value + "\ud800"}, b"{}", NOW
+        )
+    if isinstance(scheme, StandardWebhooks):
+        headers = {"webhook-id": "msg?", "webhook-timestamp": str(int(NOW))}
+        payload = f"msg?.{int(NOW)}.".encode() + b"{}"
+        headers["webhook-signature"] = scheme._signature("secret", payload)
+        assert scheme.verify(["secret"], headers, b"{}", NOW)
+        assert not scheme.verify(["secret"], {**headers, "webhook-id": "msg\ud800"}, b"{}", NOW)

@@ -10,10 +10,11 @@ from typing import Any
 import boto3
 import botocore.session
 import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
 from moto import mock_aws
 
-from stepwell.door.http import Refusal, Request
-from stepwell.door.secrets import KNOWN, AwsSecrets, FixedSecrets
+from stepwell.door.http import Refusal, Request, parse_form
+from stepwell.door.secrets import KNOWN, PAUSE, AwsSecrets, FixedSecrets
 from stepwell.errors import InvalidOption, SecretUnavailable
 from stepwell.testing.clock import VirtualClock
 from stepwell.webhooks import GitHub, Hmac, Limit, StandardWebhooks, Stripe, Webhook, config_of, webhooks_of
@@ -32,6 +33,7 @@ ALL = [
         data="{'x': body.x}",
         ts="body.at",
         tenant="query.account",
+        form=True,
     ),
 ]
 
@@ -63,6 +65,8 @@ def test_what_is_usual_takes_no_room_in_the_environment() -> None:
         ({"where": "1 +"}, "where"),
         ({"tenant": "?"}, "tenant"),
         ({"ts": "now("}, "ts"),
+        ({"form": True}, "its forms are known"),
+        ({"form": 1, "scheme": Stripe()}, "True or False"),
     ],
 )
 def test_what_makes_no_sense_is_refused_where_it_is_declared(options: dict[str, Any], words: str) -> None:
@@ -107,6 +111,34 @@ assert "cel_expr_python" not in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def refusal(code: str, status: int) -> ClientError:
+    """What a client raises for an answer that is an error."""
+    answer: Any = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "GetParameter")
+
+
+SILENCE: list[Exception] = [
+    ConnectTimeoutError(endpoint_url="https://ssm.test"),
+    EndpointConnectionError(endpoint_url="https://ssm.test"),
+    refusal("ThrottlingException", 400),
+    refusal("TooManyRequestsException", 429),
+    refusal("InternalServerError", 500),
+    refusal("ServiceUnavailable", 503),
+]
+
+
+def failing(patch: pytest.MonkeyPatch, error: Exception) -> list[str]:
+    """Lets AWS answer no question for a secret any more; gives what it was asked for."""
+    asked: list[str] = []
+
+    def fetch(self: AwsSecrets, place: str) -> str:
+        asked.append(place)
+        raise error
+
+    patch.setattr(AwsSecrets, "_fetch", fetch)
+    return asked
+
+
 class TestSecrets:
     @pytest.fixture
     def aws(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -143,12 +175,62 @@ class TestSecrets:
         clock.set(clock.now() + KNOWN)
         assert secrets.get("/s/github") == ["old", "new"]
 
-    def test_what_was_read_stays_good_while_aws_does_not_answer(self, secrets: AwsSecrets, clock: VirtualClock) -> None:
+    @pytest.mark.parametrize("silence", SILENCE)
+    def test_what_was_read_stays_good_while_aws_does_not_answer(
+        self, secrets: AwsSecrets, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, silence: Exception
+    ) -> None:
         self.put("one")
         assert secrets.get("/s/github") == ["one"]
-        boto3.client("ssm", "us-east-1").delete_parameter(Name="/s/github")
+        self.put("two")
         clock.set(clock.now() + KNOWN)
+        with monkeypatch.context() as patch:
+            asked = failing(patch, silence)
+            assert [secrets.get("/s/github") for _ in range(5)] == [["one"]] * 5
+            assert len(asked) == 1  # each would take a request seconds
+            clock.set(clock.now() + PAUSE)
+            assert secrets.get("/s/github") == ["one"]
+            assert len(asked) == 2
+        clock.set(clock.now() + PAUSE)
+        assert secrets.get("/s/github") == ["two"]
+
+    @pytest.mark.parametrize("silence", SILENCE)
+    def test_what_was_never_read_is_unavailable_while_aws_does_not_answer(
+        self, secrets: AwsSecrets, monkeypatch: pytest.MonkeyPatch, silence: Exception
+    ) -> None:
+        self.put("one")
+        with monkeypatch.context() as patch:
+            failing(patch, silence)
+            with pytest.raises(SecretUnavailable, match="/s/github"):
+                secrets.get("/s/github")
         assert secrets.get("/s/github") == ["one"]
+
+    @pytest.mark.parametrize("code", ["ParameterNotFound", "ResourceNotFoundException", "AccessDeniedException"])
+    def test_a_secret_that_was_taken_away_is_good_for_nothing(
+        self, secrets: AwsSecrets, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, code: str
+    ) -> None:
+        self.put("one")
+        assert secrets.get("/s/github") == ["one"]
+        clock.set(clock.now() + KNOWN)
+        with monkeypatch.context() as patch:
+            failing(patch, refusal(code, 400))
+            with pytest.raises(SecretUnavailable, match=code):
+                secrets.get("/s/github")
+            failing(patch, SILENCE[0])  # nor does it come back when AWS falls silent
+            with pytest.raises(SecretUnavailable, match="/s/github"):
+                secrets.get("/s/github")
+
+    def test_a_secret_that_was_emptied_is_good_for_nothing(
+        self, secrets: AwsSecrets, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.put("one")
+        assert secrets.get("/s/github") == ["one"]
+        self.put(" ")
+        clock.set(clock.now() + KNOWN)
+        with pytest.raises(SecretUnavailable, match="empty"):
+            secrets.get("/s/github")
+        failing(monkeypatch, SILENCE[0])
+        with pytest.raises(SecretUnavailable):
+            secrets.get("/s/github")
 
     def test_a_secret_that_is_not_there_or_empty_is_said(self, secrets: AwsSecrets) -> None:
         with pytest.raises(SecretUnavailable, match="/s/github"):
@@ -202,6 +284,22 @@ class TestRequests:
     def test_what_may_be_left_out_is_nothing(self) -> None:
         event = {"requestContext": DOCUMENTED["requestContext"]}
         assert Request.from_lambda(event, limit=100) == Request("POST", "/my/path", {}, {}, b"")
+
+    @pytest.mark.parametrize(
+        ("body", "fields"),
+        [
+            (b"ok=yes&why=a+b&why=%C3%BC", [("ok", "yes"), ("why", "a b"), ("why", "ü")]),
+            (b"alone", [("alone", "")]),
+            (b"", None),
+            (b'{"x": NaN, "text": "a&b=c"}', None),
+            (b"[1e&b=c", None),
+            (b"a=b&c=\xc3\xbc", None),
+            (b"a=b&c=d e", None),
+            (b"a=b\n", None),
+        ],
+    )
+    def test_a_form_is_what_a_url_could_hold(self, body: bytes, fields: list[tuple[str, str]] | None) -> None:
+        assert parse_form(body) == fields
 
     @pytest.mark.parametrize(
         ("body", "encoded"), [("x" * 11, False), ("ü" * 6, False), ("eHh4eHh4eHh4eHg=", True), ("x" * 10**6, True)]

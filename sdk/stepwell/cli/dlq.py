@@ -24,7 +24,7 @@ def add_to(cli: typer.Typer) -> None:
 def list_letters(stack: Stack = None, as_json: AsJson = False) -> None:
     """What lies in the dead-letter queue, and why. Looking takes nothing away."""
     from stepwell.cli.console import hint, out, print_json
-    from stepwell.cli.words import ago, preview, several
+    from stepwell.cli.words import ago, cut, preview, several
 
     letters = sorted(connect(stack).dead_letters(), key=lambda letter: letter.sent_at)
     if as_json:
@@ -38,11 +38,14 @@ def list_letters(stack: Stack = None, as_json: AsJson = False) -> None:
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column, style in (("id", "dim"), ("sent", ""), ("why", "red"), ("body", "dim")):
-        table.add_column(column, style=style, no_wrap=column != "why")
+    columns = 5 if console.width >= 100 else 4  # with less room the reason is worth more than the body
+    for column, style in (("id", "dim"), ("sent", ""), ("code", "red"), ("reason", ""), ("body", "dim"))[:columns]:
+        table.add_column(column, style=style, no_wrap=column in ("id", "sent", "code"))
     for letter in letters:
-        cells = (letter.id, ago(letter.sent_at, datetime.now(UTC)), letter.code, preview(letter.body, 60))
-        table.add_row(*(Text(cell) for cell in cells))
+        sent = ago(letter.sent_at, datetime.now(UTC))
+        cells = (letter.id, sent, letter.code, letter.reason, preview(letter.body, 40))
+        # One line for each letter: what is not to be cut is as wide as it is, the rest is cut to what room there is.
+        table.add_row(*(Text(cut(cell, 400), no_wrap=True, overflow="ellipsis") for cell in cells[:columns]))
     console.print(table)
     hint(console, f"{several(len(letters), 'dead letter')}. The whole story of one: stepwell dlq show ID")
 
@@ -73,7 +76,8 @@ def redrive(
     stack: Stack = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send a dead letter back to the main queue, or all of them. Mend what was wrong first."""
+    """Send a dead letter back to the main queue, or all of them. Mend what was wrong first. One that cannot be sent stays,
+    and does not keep the others."""
     from stepwell.cli.console import hint, out, print_json
     from stepwell.cli.words import several
 

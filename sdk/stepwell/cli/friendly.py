@@ -18,6 +18,7 @@ debug: ContextVar[bool] = ContextVar("stepwell_debug", default=False)
 NEXT_STEP = {
     "unknown-run": "`stepwell runs list --since 7d` shows the runs there are.",
     "unknown-letter": "`stepwell dlq list` names those there are.",
+    "not-redriven": "They can be sent again: what has arrived twice is handled once.",
     "unknown-function": "`stepwell functions` shows what is registered.",
     "payload-too-large": "Put the data into S3 and send its key.",
     "run-failed": "`stepwell runs show` with its id shows where.",

@@ -8,7 +8,7 @@ from typing import Any
 from stepwell.client.connection import Connection
 from stepwell.dead_letters import DeadLetter, DeadLetters
 from stepwell.engine import answering, pausing
-from stepwell.errors import InvalidOption, UnknownFunction
+from stepwell.errors import UnknownFunction
 from stepwell.finding import named
 from stepwell.typed import Typed
 
@@ -44,20 +44,15 @@ class Operating(Connection):
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         """Messages that could not be handled, each with its reason. Looking at them takes nothing away."""
-        return iter(self._letters())
+        return iter(DeadLetters(self._ports))
 
     def redrive(self, id: str | None = None) -> int:
         """Send a dead letter, or all of them, back to the main queue; says how many. Mend the cause first.
 
-        Raises UnknownLetter for an id that none of them has.
+        Raises UnknownLetter for an id that none of them has, and NotRedriven, when all others are sent, for those that
+        cannot be.
         """
-        return self._letters().redrive(id)
-
-    def _letters(self) -> DeadLetters:
-        queue = self._ports.queue
-        if queue.dlq_url is None:
-            raise InvalidOption("STEPWELL_DLQ_URL is not set, so the dead-letter queue is not known.")
-        return DeadLetters(queue.client, queue.dlq_url, queue.url)
+        return DeadLetters(self._ports).redrive(id)
 
     # ---- callbacks
 

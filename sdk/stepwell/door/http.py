@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote
 
 from stepwell.codec import JSON, dumps, parse
+
+_FORM = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:@/?]+")
+"""What may stand in the query of a URL (RFC 3986, 3.4), of which a form is one."""
 
 
 class Refusal(Exception):
@@ -83,7 +87,10 @@ class Request:
         return [unquote(part) for part in self.path.split("/") if part]
 
     def parsed(self) -> JSON:
-        """The body as a value: of a form, an object of texts; of anything else, its JSON. Raises Refusal."""
+        """The body as a value: of a form, an object of texts; of anything else, its JSON. Raises Refusal.
+
+        Which of them it is, its Content-Type says. So this is not for bodies that are signed: the header is not.
+        """
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/x-www-form-urlencoded":
             try:
@@ -100,6 +107,15 @@ def parse_json(body: bytes | str) -> JSON:
     except (ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else _place(error)
         raise Refusal(400, "not-json", f"The body is not JSON: {why}.") from None
+
+
+def parse_form(body: bytes) -> list[tuple[str, str]] | None:
+    """The fields of a form in their order, None if the body cannot be one whatever its Content-Type says.
+
+    A form encodes all that a URL could not hold. So what is nearly JSON (NaN in it, or cut off) is no form: otherwise a
+    text in it could pass for fields.
+    """
+    return parse_qsl(body.decode(), keep_blank_values=True) if body and _FORM.fullmatch(body) else None
 
 
 def _place(error: ValueError) -> str:

@@ -35,6 +35,9 @@ def make_key(
         raise InvalidOption(
             f"A key is named by lower-case letters, digits, '.', '_' and '-', at most 64; got {name!r}."
         )
+    if isinstance(events, str) or not all(isinstance(pattern, str) for pattern in events):
+        # A text is a list of its characters, and `*` among them would let everything in.
+        raise InvalidOption(f"events= is a list of names, such as ['order/*'], got {events!r}.")
     for pattern in events:
         check_name(pattern.removesuffix("*") or "x")
     key = PREFIX + base64.urlsafe_b64encode(ports.ids.token_bytes(24)).decode()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from botocore.config import Config as ClientConfig
@@ -21,6 +22,10 @@ logger = logging.getLogger("stepwell")
 
 KNOWN = 300.0
 """Seconds for which a secret that was read is used without looking again: how long a rotation has to wait."""
+PAUSE = 15.0
+"""Seconds for which AWS is not asked again when it has not answered: asking takes a request up to six."""
+_BUSY = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
+"""Answers below 500 that say nothing about the secret, only that it is to be asked for again (AWS common errors)."""
 
 
 class Secrets(Protocol):
@@ -31,31 +36,42 @@ class Secrets(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    secrets: list[str]
+    until: float
+    """When to look again."""
+
+
 class AwsSecrets:
-    """Those of this account. If AWS does not answer, what was read before stays good."""
+    """Those of this account. While AWS does not answer, what was read before stays good; what it answers counts at once:
+    a secret that was taken away opens nothing any more."""
 
     def __init__(self, session: Any, clock: Clock, *, region: str | None, endpoint_url: str | None = None) -> None:
         self._session = session
         self._clock = clock
         self._where = {"region_name": region, "endpoint_url": endpoint_url}
         self._clients: dict[str, Any] = {}
-        self._read: dict[str, tuple[float, list[str]]] = {}
+        self._read: dict[str, _Read] = {}
 
     def get(self, place: str) -> list[str]:
         """See Secrets."""
-        read_at, known = self._read.get(place, (0.0, []))
-        if known and self._clock.now() - read_at < KNOWN:
-            return known
+        known = self._read.get(place)
+        if known and self._clock.now() < known.until:
+            return known.secrets
         try:
             found = lines(self._fetch(place))
         except (BotoCoreError, ClientError) as error:
-            if known:
+            if known and _says_nothing(error):
                 logger.warning("the secret at %s cannot be read again (%s); the known one is used", place, error)
-                return known
+                self._read[place] = _Read(known.secrets, self._clock.now() + PAUSE)
+                return known.secrets
+            self._read.pop(place, None)
             raise SecretUnavailable(f"The secret at {place} cannot be read: {error}") from error
         if not found:
+            self._read.pop(place, None)
             raise SecretUnavailable(f"The secret at {place} is empty.")
-        self._read[place] = (self._clock.now(), found)
+        self._read[place] = _Read(found, self._clock.now() + KNOWN)
         return found
 
     def _fetch(self, place: str) -> str:
@@ -72,6 +88,15 @@ class AwsSecrets:
             )
             self._clients[service] = self._session.create_client(service, config=quick, **self._where)
         return self._clients[service]
+
+
+def _says_nothing(error: Exception) -> bool:
+    """Whether AWS has not answered: nothing came, it is busy, or out of order itself. That it has no such secret, or that
+    the door may not read it, is an answer."""
+    if not isinstance(error, ClientError):
+        return True
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status >= 500 or status == 429 or error.response.get("Error", {}).get("Code") in _BUSY
 
 
 class FixedSecrets:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from stepwell.codec import JSON, sendable
 from stepwell.door.http import Refusal, Request, Response, parse_json
@@ -18,7 +19,7 @@ from stepwell.door.transform import event_of
 from stepwell.engine import answering
 from stepwell.engine.sending import event_message
 from stepwell.errors import CallbackOver, PayloadTooLarge, SecretUnavailable, StepwellError, UnknownCallback
-from stepwell.events import Envelope, parse_envelope
+from stepwell.events import SEALED, Envelope, parse_envelope
 from stepwell.ids import digest, event_id_of
 from stepwell.native import chosen_id
 from stepwell.ports import Ports
@@ -117,13 +118,14 @@ class Door:
         try:
             event = parse_envelope(body, default_id=default_id, received_ms=now, refuse_own=False)  # see may_send
             sendable(event.data)
-        except StepwellError as error:
+            _unsealed(event.data)
+        except (StepwellError, Refusal) as error:
             raise Refusal(400, error.code, f"{where}{error.message}") from None
         if not may_send(key, event.name):
             raise Refusal(403, "forbidden-event", f"{where}Events {event.name!r} cannot be sent with this key.")
         if event.id == default_id:
             return event
-        return Envelope(chosen_id(event.id, source=key.name), event.name, event.data, event.ts, event.tenant)
+        return replace(event, id=chosen_id(event.id, source=key.name))
 
     # ---- webhooks
 
@@ -140,6 +142,7 @@ class Door:
             event = event_of(webhook, request, default_id=event_id_of(self._ports.ids.ulid(now)), now=now)
             if event is not None:
                 sendable(event.data)
+                _unsealed(event.data)
         except (StepwellError, Refusal) as error:
             # It is genuine, and it is lost if nobody looks: so somebody is told, here and at the provider.
             logger.error(
@@ -163,7 +166,7 @@ class Door:
             result = dict(request.query)
         else:  # a bare GET answers nothing: previews and scanners open every link they see
             return Response(200, {"status": "waiting" if answering.check(self._ports, token) else "over"})
-        answering.complete(self._ports, token, sendable(result))
+        answering.complete(self._ports, token, sendable(_unsealed(result)))
         return Response(200, {"status": "completed"})
 
     def _fail(self, request: Request, token: str) -> Response:
@@ -182,6 +185,16 @@ def _only(request: Request, *methods: str) -> Request:
     if request.method not in methods:
         raise Refusal(405, "method-not-allowed", f"Use {' or '.join(methods)}.", {"allow": ", ".join(methods)})
     return request
+
+
+def _unsealed(value: JSON) -> JSON:
+    """The value, if nothing of it claims to be encrypted. Nobody out here has a key, so what does so cannot be decrypted,
+    and the run that gets it would fail as one whose records were tampered with. Raises Refusal."""
+    if isinstance(value, dict) and SEALED in value:
+        raise Refusal(
+            400, "sealed", f"A field {SEALED!r} is for what Stepwell's own clients encrypt. Give it another name."
+        )
+    return value
 
 
 def _unauthorized() -> Refusal:

@@ -14,12 +14,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from stepwell.codec import JSON, deeper_than, parse, sendable
+from stepwell.codec import JSON, deeper_than, parse, sendable, spelled
 from stepwell.decisions.retries import redelivery_delay
 from stepwell.errors import InvalidEvent, StepwellError
-from stepwell.events import MAX_DEPTH, check_id, check_made, event_ts, parse_envelope
+from stepwell.events import MAX_DEPTH, Envelope, check_id, check_made, event_ts, parse_envelope
 from stepwell.ids import app_of, is_run_id, message_event_id
-from stepwell.native import native_events
+from stepwell.native import Unreadable, native_events
 from stepwell.ports import Ports
 from stepwell.queue import LETTER_ID
 
@@ -44,6 +44,9 @@ INTERNAL: Mapping[str, Mapping[str, type]] = {
 _HALF = re.compile("[\ud800-\udfff]")
 PART = "#"
 """Between a message's id and the number of an event in it, where it holds more than one."""
+UNREADABLE = "unreadable"
+"""The kind of a record that is not asked for: one of several events of a message, and not to be read. It brings the message
+that it is by itself, and the code and reason it is a dead letter for."""
 UNASKED: Mapping[str, Any] = {"outcome": "retry"}
 """The answer for a record that there was no time left to ask for."""
 
@@ -72,7 +75,9 @@ def consume(ports: Ports, messages: Iterable[Message], remaining: Callable[[], f
         sources[message_id] = message
         try:
             records = read_message(message)
-            sizes |= {record["id"]: len(sendable(record).encode()) for record in records}
+            sizes |= {
+                record["id"]: len(sendable(record).encode()) for record in records if record["kind"] != UNREADABLE
+            }
             if records:
                 read[message_id] = records
         except StepwellError as error:
@@ -81,10 +86,17 @@ def consume(ports: Ports, messages: Iterable[Message], remaining: Callable[[], f
         except Exception:  # a fault of ours, which must not become its neighbours'
             logger.exception("message %s cannot be read; it will be delivered again", message_id)
             failed.append(message_id)
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {
+        record["id"]: {**record, "outcome": "dead"}
+        for records in read.values()
+        for record in records
+        if record["kind"] == UNREADABLE  # nobody has to be asked
+    }
+    asked = False
     for batch in _batches(read, sources, sizes):
-        if results and remaining() < LONGEST_CALL:
+        if asked and remaining() < LONGEST_CALL:
             break
+        asked = True
         results |= {result["id"]: result for result in _ask(ports, batch)}
     for message_id, records in read.items():
         answered = [(record, results.get(record["id"], UNASKED)) for record in records]
@@ -98,7 +110,7 @@ def consume(ports: Ports, messages: Iterable[Message], remaining: Callable[[], f
 
 def read_message(message: Message) -> list[Record]:
     """The records for the orchestrator: one as a rule, several for several objects in one S3 notification, none for its
-    test message. Raises a StepwellError for a message that can never be handled.
+    test message. Of several, one may be UNREADABLE. Raises a StepwellError for a message that can never be handled.
     """
     message_id, sent = message["messageId"], int(message.get("attributes", {}).get("SentTimestamp", 0))
     read: Record = {"id": message_id, "sent": sent}
@@ -120,12 +132,20 @@ def read_message(message: Message) -> list[Record]:
     events = native_events(body, sent=sent)
     if events is None:
         events = [parse_envelope(body, default_id=_default_id(message, sent), received_ms=sent)]
-    for event in events:
-        check_made(event.id, sent)
-    records = [{**read, "kind": "event", "event": event.as_json()} for event in events]
+    records = [{**read, **_event(event, sent)} for event in events]
     for n, record in enumerate(records[1:], 1):
         record["id"] = f"{message_id}{PART}{n}"
     return records
+
+
+def _event(event: Envelope | Unreadable, sent: int) -> Record:
+    """One event of a message, or what stands in the place of one."""
+    if isinstance(event, Unreadable):
+        return {
+            "kind": UNREADABLE, "body": spelled(event.body), "code": event.error.code, "reason": event.error.message
+        }  # fmt: skip
+    check_made(event.id, sent)
+    return {"kind": "event", "event": event.as_json()}
 
 
 def _default_id(message: Message, sent: int) -> str:
@@ -176,15 +196,19 @@ def _batches(
     read: Mapping[str, Sequence[Record]], sources: Mapping[str, Message], sizes: Mapping[str, int]
 ) -> Iterable[list[Record]]:
     """What to ask the orchestrator for together: new messages as many as go into an invocation; then each that has come
-    again by itself, the one that has come most often last: it is the likeliest to take the time of the others.
+    again by itself, the one that has come most often last: it is the likeliest to take the time of the others. What has no
+    size is not asked for.
     """
     receives = {message_id: _receives(sources[message_id]) for message_id in read}
+    wanted = {
+        message_id: [record for record in records if record["id"] in sizes] for message_id, records in read.items()
+    }
     yield from _filled(
-        [record for message_id in read if receives[message_id] == 1 for record in read[message_id]], sizes
+        [record for message_id in read if receives[message_id] == 1 for record in wanted[message_id]], sizes
     )
     for message_id in sorted(read, key=lambda message_id: receives[message_id]):
         if receives[message_id] > 1:
-            yield from _filled(read[message_id], sizes)
+            yield from _filled(wanted[message_id], sizes)
 
 
 def _filled(records: Iterable[Record], sizes: Mapping[str, int]) -> Iterable[list[Record]]:
@@ -213,10 +237,15 @@ def _settle(ports: Ports, message: Message, answered: Sequence[tuple[Record, Map
     buried = True
     for record, result in answered:
         if result["outcome"] == "dead":
-            alone = {**message, "body": sendable(record["event"])} if len(answered) > 1 else message
+            alone = {**message, "body": _alone(record)} if len(answered) > 1 else message
             event_id = record["event"]["id"] if record["kind"] == "event" else None
             buried = _bury(ports, alone, result["code"], result["reason"], event_id) and buried
     return buried
+
+
+def _alone(record: Record) -> str:
+    """The message that one of several events is by itself."""
+    return str(record["body"]) if record["kind"] == UNREADABLE else sendable(record["event"])
 
 
 def _ask(ports: Ports, batch: list[Record]) -> list[dict[str, Any]]:
@@ -237,7 +266,7 @@ def _bury(ports: Ports, message: Message, code: str, reason: str, event_id: str 
     except Exception:  # then the message itself stays, and is tried again
         logger.exception("message %s could not be moved to the dead-letter queue", message["messageId"])
         return False
-    logger.error("message %s is a dead letter: %s", message["messageId"], reason)
+    logger.error("message %s is a dead letter: %s", message["messageId"], code)  # the reason may quote what it says
     return True
 
 

@@ -29,11 +29,14 @@ from moto.core.utils import method_names_from_class, unix_time_millis
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
-from moto.sqs.exceptions import SQSException
-from moto.sqs.models import Message, SQSBackend
+from moto.sqs.exceptions import BatchRequestTooLong, SQSException
+from moto.sqs.models import Message, SQSBackend, sqs_backends
 from moto.sqs.models import Queue as SqsQueue
+from moto.sqs.responses import SQSResponse
 
+from stepwell.queue import MAX_BYTES
 from stepwell.testing import shortcut
+from stepwell.testing.accountant import message_size
 from stepwell.testing.answers import Answer
 from stepwell.testing.invocations import Crash, current_invocation
 
@@ -53,6 +56,10 @@ _transact_write_items = DynamoDBBackend.transact_write_items
 _table_query = Table.query
 _send_message = SQSBackend.send_message
 _send_message_batch = SQSBackend.send_message_batch
+_put_message = SqsQueue.add_message
+_receive = SQSResponse.receive_message
+_SOURCE = "DeadLetterQueueSourceArn"
+"""What SQS calls the queue that a dead letter was moved from (SQS API, ReceiveMessage)."""
 _REFUSED = re.compile("[^\\x09\\x0a\\x0d\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 """What SQS does not take in the body or an attribute of a message (SQS API, SendMessage)."""
 _PROCESSED: dict[type, tuple[type, ...]] = {}
@@ -81,9 +88,12 @@ def install() -> None:
     SqsQueue.messages = property(_deliverable)  # type: ignore[method-assign, assignment]
     SqsQueue.approximate_number_of_messages_delayed = property(_delayed)  # type: ignore[method-assign, assignment]
     SqsQueue.approximate_number_of_messages_not_visible = property(_hidden)  # type: ignore[method-assign, assignment]
-    # It also takes characters that SQS does not.
+    # It also takes characters that SQS does not, and of the size of a message it counts the characters of the body alone.
     SQSBackend.send_message = _send_checked  # type: ignore[method-assign, assignment]
     SQSBackend.send_message_batch = _send_batch_checked  # type: ignore[method-assign, assignment]
+    # A message that SQS moves to the dead letters says where it came from; one that somebody puts there does not.
+    SqsQueue.add_message = _add_message  # type: ignore[method-assign, assignment]
+    SQSResponse.receive_message = _receive_message  # type: ignore[method-assign, assignment]
 
 
 class _Copying:
@@ -171,20 +181,57 @@ def _send_checked(backend: SQSBackend, queue_name: str, message_body: str, **mor
     texts = [message_body, *(str(each.get("StringValue", "")) for each in attributes.values())]
     if any(_REFUSED.search(text) for text in texts):
         raise SQSException("InvalidMessageContents", _NOT_ALLOWED)
+    if _size(message_body, attributes) > MAX_BYTES:
+        raise SQSException("InvalidParameterValue", _TOO_LONG)
     return _send_message(backend, queue_name, message_body, **more)
 
 
 def _send_batch_checked(
     backend: SQSBackend, queue_name: str, entries: dict[str, dict[str, Any]]
 ) -> tuple[list[Message], list[dict[str, Any]]]:
-    """Each entry is answered for by itself."""
+    """Each entry is answered for by itself, but for the size of all of them."""
+    size = sum(_size(entry["MessageBody"], entry.get("MessageAttributes") or {}) for entry in entries.values())
+    if size > MAX_BYTES:
+        raise BatchRequestTooLong(size)
     fit = {place: entry for place, entry in entries.items() if not _REFUSED.search(entry["MessageBody"])}
     sent, failed = _send_message_batch(backend, queue_name, fit) if fit else ([], [])
     refused = {"SenderFault": True, "Code": "InvalidMessageContents", "Message": _NOT_ALLOWED}
     return sent, [*failed, *({"Id": entry["Id"], **refused} for place, entry in entries.items() if place not in fit)]
 
 
+def _size(body: str, attributes: dict[str, dict[str, Any]]) -> int:
+    return message_size({"MessageBody": body, "MessageAttributes": attributes})
+
+
+def _add_message(queue: SqsQueue, message: Message) -> None:
+    if (
+        message.approximate_receive_count
+    ):  # a new one has not been received: it comes from the queue these letters are of
+        queues = sqs_backends[queue.account_id][queue.region].queues.values()
+        source: Any = next((each for each in queues if each.dead_letter_queue is queue), None)
+        if source is not None:
+            message.system_attributes = {**message.system_attributes, _SOURCE: source.queue_arn}
+    _put_message(queue, message)
+
+
+def _receive_message(response: SQSResponse) -> Any:
+    answered = _receive(response)
+    wanted = {
+        *(response._get_param("MessageSystemAttributeNames") or ()), *(response._get_param("AttributeNames") or ())
+    }  # fmt: skip
+    queue: Any = response.sqs_backend.get_queue(response._get_queue_name())
+    sources = {
+        each.id: each.system_attributes[_SOURCE] for each in queue._messages if _SOURCE in each.system_attributes
+    }
+    result: Any = answered.result
+    for message in result.get("Messages", []):
+        if message["MessageId"] in sources and wanted & {"All", _SOURCE}:
+            message.setdefault("Attributes", {})[_SOURCE] = sources[message["MessageId"]]
+    return answered
+
+
 _NOT_ALLOWED = "The message contains characters outside the allowed set."
+_TOO_LONG = f"One or more parameters are invalid. Reason: Message must be shorter than {MAX_BYTES} bytes."
 
 
 def answer(request: AWSPreparedRequest, region: str) -> AWSResponse:

@@ -266,6 +266,47 @@ def test_sqs_takes_no_text_with_certain_characters_from_whatever_client() -> Non
         assert sorted(set(seen)) == ["\t\n\r \x7f\x85\ue000\ufffd\U0001f600\U0010ffff", "fine", "good"]
 
 
+def test_a_message_has_a_mebibyte_for_its_body_and_its_attributes_together() -> None:
+    with toy_world(lambda aws, event, context: None) as (world, aws):
+        url, limit = world.aws.resources.queue_url, 1_048_576
+        why = {"why": {"DataType": "String", "StringValue": "ü" * 10}}  # 3 + 6 + 20 bytes
+        for client in (aws.sqs, boto3.client("sqs")):
+            client.send_message(QueueUrl=url, MessageBody="x" * limit)
+            client.send_message(QueueUrl=url, MessageBody="x" * (limit - 29), MessageAttributes=why)
+            for entry in (
+                {"MessageBody": "x" * (limit + 1)},
+                {"MessageBody": "ü" * (limit // 2) + "x"},
+                {"MessageBody": "x" * (limit - 28), "MessageAttributes": why},
+            ):
+                with pytest.raises(client.exceptions.ClientError, match="must be shorter than 1048576 bytes"):
+                    client.send_message(QueueUrl=url, **entry)
+            halves = [{"Id": str(n), "MessageBody": "ü" * (limit // 4)} for n in range(2)]
+            client.send_message_batch(QueueUrl=url, Entries=halves)
+            halves[0]["MessageBody"] += "x"
+            with pytest.raises(client.exceptions.ClientError, match="Batch requests cannot be longer"):
+                client.send_message_batch(QueueUrl=url, Entries=halves)
+
+
+def test_a_dead_letter_says_of_which_queue_it_was_only_if_sqs_has_moved_it() -> None:
+    def consumer(aws: Aws, event: Any, context: Any) -> Any:
+        raise RuntimeError("poison")
+
+    with toy_world(consumer) as (world, aws):
+        made = world.aws.resources
+        aws.send({"moved": True})
+        world.advance(7200)
+        aws.sqs.send_message(QueueUrl=made.dlq_url, MessageBody="{}")
+        for names in (["All"], ["DeadLetterQueueSourceArn"], ["SentTimestamp"]):
+            answer = aws.sqs.receive_message(
+                QueueUrl=made.dlq_url, MaxNumberOfMessages=10, VisibilityTimeout=0, MessageSystemAttributeNames=names
+            )
+            told = {
+                message["Body"]: message.get("Attributes", {}).get("DeadLetterQueueSourceArn")
+                for message in answer["Messages"]
+            }
+            assert told == {"{}": None, '{"moved": true}': None if names == ["SentTimestamp"] else made.queue_arn}
+
+
 def test_a_message_that_becomes_a_dead_letter_keeps_its_id_and_the_time_it_was_sent() -> None:
     known: set[tuple[str, str]] = set()
 
