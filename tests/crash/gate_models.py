@@ -210,6 +210,7 @@ def singleton(random: Random) -> tuple[dict[str, Any], Holds]:
     def holds(local: LocalStepwell, runs: Runs) -> None:
         tenants = {run.id: tenant_of(run) for run in runs}
         live: dict[str, set[str]] = defaultdict(set)
+        ended: dict[str, int] = defaultdict(int)
         makes_way: dict[
             str, str
         ] = {}  # by tenant: the newcomer and the end of its forerunner are one write, seen in turn
@@ -223,10 +224,12 @@ def singleton(random: Random) -> tuple[dict[str, Any], Holds]:
             elif ends:
                 raise AssertionError(f"{run.id} was cancelled without another one in its place")
             elif change.before is None and run.status is RunStatus.SKIPPED:
-                assert there, "skipped although no other run lived"
+                assert there or change.at - ended[tenant] <= DECIDING, "skipped although no other run lived"
             elif change.before is None and there:
                 assert mode == "cancel", "two runs lived at once"
                 (makes_way[tenant],) = there
+            if run.status not in LIVE and run.id in there:
+                ended[tenant] = change.at  # who has decided by then may not know it yet
             (there.add if run.status in LIVE else there.discard)(run.id)
         for group in by_tenant(runs).values():
             assert Counter(run.status for run in group)[RunStatus.COMPLETED] >= 1
@@ -243,6 +246,9 @@ def singleton(random: Random) -> tuple[dict[str, Any], Holds]:
 
 
 def debounce(random: Random) -> tuple[dict[str, Any], Holds]:
+    period = random.choice([2, 20])
+    timeout = period * random.choice([2, 6])
+
     def holds(local: LocalStepwell, runs: Runs) -> None:
         tenants = {run.id: tenant_of(run) for run in runs}
         open_: dict[str, tuple[str, int]] = {}  # by tenant: the run that waits, and when the first of its kind came
@@ -250,11 +256,17 @@ def debounce(random: Random) -> tuple[dict[str, Any], Holds]:
             run, tenant = change.after, tenants[change.after.id]
             if change.before is None and run.status is RunStatus.SCHEDULED:
                 first = open_[tenant][1] if tenant in open_ else change.at
-                expected = max(change.at, min(change.at + 20_000, first + 120_000))
+                expected = max(change.at, min(change.at + period * 1000, first + timeout * 1000))
                 assert abs((run.wake_at or 0) - expected) < DECIDING, "another time to start"
                 open_[tenant] = (run.id, first)
+            elif change.before is None and run.status is RunStatus.QUEUED:
+                assert tenant in open_, "started at once although nothing came before it"
+                first = open_[tenant][1]
+                assert change.at > first + timeout * 1000 - DECIDING, "started at once, and before its time"
+                open_[tenant] = (run.id, first)
             elif change.before is None:
-                assert tenant in open_, "skipped although nothing waits"
+                newer = [other for other, each in tenants.items() if each == tenant and other > run.id]
+                assert newer, "skipped although nothing is newer"
             elif run.status is RunStatus.SKIPPED:
                 assert open_[tenant][0] != run.id, "skipped although nothing came in its place"
             elif run.status is not RunStatus.SCHEDULED and open_.get(tenant, ("", 0))[0] == run.id:
@@ -266,7 +278,7 @@ def debounce(random: Random) -> tuple[dict[str, Any], Holds]:
             latest = max(run.id.rpartition(".")[2][:10] for run in group)
             assert any(run.status is RunStatus.COMPLETED for run in group if run.id.rpartition(".")[2][:10] == latest)
 
-    return {"debounce": Debounce("20s", timeout="2m", key=KEY)}, holds
+    return {"debounce": Debounce(period, timeout=timeout, key=KEY)}, holds
 
 
 def batch(random: Random) -> tuple[dict[str, Any], Holds]:

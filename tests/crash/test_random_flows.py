@@ -45,7 +45,7 @@ def run_flow(kind: Callable[[Random], Any], seed: int) -> None:
                 random.choice([local.client.pause, local.client.resume])("flow/main")
             local.client.send("go", {"order": order, "tenant": random.choice(TENANTS)}, id=f"e-{order}")
             if random.random() < 0.6:
-                local.advance(random.choice([1, 7, 30]))
+                local.advance(random.choice([0.3, 1, 7, 30]))
         if kind is pausing:
             local.client.resume("flow/main")
         for _ in range(40):
