@@ -29,7 +29,7 @@ from stepwell.middleware.base import Place
 from stepwell.ports import Ports
 from stepwell.records import RunState, RunStatus, StepState, StepStatus
 from stepwell.store.apps import entry_of
-from stepwell.store.waiters import look_up
+from stepwell.store.waiters import meets
 
 SHOWN = 3
 """Steps that are told of in full; of the rest only how many there are."""
@@ -288,7 +288,7 @@ def _other(event: Envelope, wait: Wanted, own: dict[str, JSON]) -> str | None:
     """In which values the event is not what is waited for, none if only the condition does not hold; None if it is just
     that, and on its way to the run."""
     scope: dict[str, Any] = event.scope()
-    paths = [path for path, value in wait.match.items() if look_up(scope, path) != value]
+    paths = [path for path, value in wait.match.items() if not meets(scope, path, value)]
     if paths:
         return " and ".join(path.removeprefix("data.") for path in paths)
     return "" if wait.where and not expression(wait.where).holds(own, scope) else None

@@ -327,6 +327,25 @@ def test_the_same_event_again_cancels_no_run_that_began_in_between(
     assert run_of(local, later).status == RunStatus.COMPLETED
 
 
+@pytest.mark.parametrize("first", ["data.a", "data.z"])
+@pytest.mark.parametrize(
+    ("wanted", "came"), [(True, 1), (1, True), (1, 1.0), (1.0, 1), (1, "1"), (0, False), (None, 0)]
+)
+def test_values_are_compared_as_json_whichever_path_comes_first(
+    app: Stepwell, declare_plain: Declare, deploy: Deploy, first: str, wanted: Any, came: Any
+) -> None:
+    declare_plain(app, sleeper, cancel_on=CancelOn("stop", match={first: "x", "data.m": wanted}))
+    local = deploy(app)
+    run = started(local)
+    key = first.removeprefix("data.")
+    local.send("stop", {key: "x", "m": came})
+    local.run_until_idle()
+    assert run_of(local, run).status == RunStatus.SUSPENDED
+    local.send("stop", {key: "x", "m": wanted})
+    local.run_until_idle()
+    assert run_of(local, run).status == RunStatus.CANCELLED
+
+
 def test_nothing_is_left_to_find_once_the_run_has_ended(app: Stepwell, deploy: Deploy) -> None:
     @app.function(on="go", cancel_on=BY_ORDER, id="fn", retries=0)
     def fn(ctx: Context[Any]) -> None:
