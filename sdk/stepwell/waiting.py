@@ -19,6 +19,7 @@ from stepwell.codec import JSON, canonical
 from stepwell.decisions.flow import UNLIMITED, pause_gate, policy_of, slot_limits
 from stepwell.decisions.next import DISPATCH_DEADLINE
 from stepwell.decisions.wanted import Wanted, wanted
+from stepwell.engine.announcing import with_all_data
 from stepwell.engine.execution import LEASE_MARGIN
 from stepwell.engine.inputs import own_event
 from stepwell.engine.values import PLAIN, Values, error_place
@@ -271,6 +272,7 @@ def _misses(look: Look, step: StepState, wait: Wanted) -> str:
     begun = step.started or look.run.created
     since = look.run.created if wait.since_start else begun
     events, complete = look.ports.store.events.recent(wait.event, since, look.now + SKEW)
+    events = [with_all_data(look.ports, event) for event in events]
     own = own_event(look.ports, look.run).scope() if wait.where else {}
     others = Counter(other for event in events if (other := _other(event, wait, own)) is not None)
     if not others:

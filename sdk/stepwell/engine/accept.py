@@ -14,6 +14,7 @@ from typing import Any
 
 from stepwell.codec import JSON, parse, sendable
 from stepwell.decisions.routing import matching
+from stepwell.engine.announcing import with_all_data
 from stepwell.engine.cancelling import cancel_guarded, guarded_paths, note_event
 from stepwell.engine.resolve import resolve_waiter
 from stepwell.engine.starting import start_run
@@ -76,7 +77,7 @@ def accept(
 def _opened(ports: Ports, event: Envelope) -> Envelope:
     """The event with the data that its sender put in S3, which nobody has looked at yet."""
     if event.ref is None:
-        return event
+        return with_all_data(ports, event)
     try:
         data = parse(ports.payloads.download(event.ref))
     except (ValueError, RecursionError):
@@ -122,13 +123,13 @@ def _pass_on(ports: Ports, event: Envelope, sent: int, routes: Routes, again: bo
 
     came = sent if before is None else received
     if "place" not in cursor:
-        after = cursor.get("function", "")
+        after, handed_on = cursor.get("function", ""), replace(event, seen=None)
         rest = [name for name in matched if name > after]
         for name in rest[:PER_MESSAGE]:
             app, entry = matched[name]
             run = run_id(app, entry["id"], received, key)
             existing = start_run(
-                ports, app, entry["id"], run, event, entry=entry, received=came, triggered=True, again=again
+                ports, app, entry["id"], run, handed_on, entry=entry, received=came, triggered=True, again=again
             )
             if existing is not None and existing.event_digest != data_digest:
                 raise DuplicateEvent(_other_data(event))
