@@ -124,6 +124,11 @@ def attribute(text: str) -> dict[str, str]:
 
 
 def _entry(message: Message) -> dict[str, Any]:
+def effect(place: str, *, delay: float) -> Message:
+    """Ask the orchestrator to let a dated event take effect: that which is listed at this place of the log."""
+    return Message({"stepwell": "effect", "place": place}, delay)
+
+
     entry: dict[str, Any] = {"MessageBody": sendable(message.body), "MessageGroupId": message.group}
     if message.delay > 0:
         entry["DelaySeconds"] = min(MAX_DELAY, math.ceil(message.delay))

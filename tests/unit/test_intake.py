@@ -92,6 +92,7 @@ class TestReading:
             {"stepwell": "fanout", "event": {"name": ["x"]}, "cursor": {}, "sent": 0},
             {"stepwell": "look", "run": {}},
             {"stepwell": "lookback", "waiter": None},
+            {"stepwell": "effect", "place": 1},
             {"stepwell": "tick", "app": "a", "function": "f", "cron": "c", "tz": "UTC", "at": True},
             {"stepwell": "invoke", "run": "x" * 3000, "app": "shop", "function": "f", "data": {}, "ts": 0},
             {"stepwell": "invoke", "run": RUN, "app": "crm", "function": "f", "data": {}, "ts": 0},

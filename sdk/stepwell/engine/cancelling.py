@@ -118,7 +118,8 @@ def guarded_paths(apps: Mapping[str, AppRecord], name: str) -> dict[str, set[str
 
 
 def note_event(ports: Ports, event: Envelope, key: str, came: int, waited: Mapping[str, Iterable[str]]) -> None:
-    """Note the event in each place where it may be looked for by a run that is just being created."""
+    """Note the event in each place where it may be looked for by a run that is just being created. `came` is when it was
+    received first, or took effect."""
     for app, paths in waited.items():
         for path in paths:
             if path.startswith(MARK):

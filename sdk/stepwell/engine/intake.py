@@ -36,6 +36,7 @@ INTERNAL: Mapping[str, Mapping[str, type]] = {
     "invoke": {"run": str, "app": str, "function": str},
     "fanout": {"event": dict, "cursor": dict, "sent": int},
     "lookback": {"waiter": dict},
+    "effect": {"place": str},
     "children": {"run": str, "after": str},
     "drain": {"gate": str},
     "tick": {"app": str, "function": str, "cron": str, "tz": str, "at": int},

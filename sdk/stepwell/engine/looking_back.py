@@ -27,7 +27,7 @@ from stepwell.ids import app_of, event_key, ulid_of
 from stepwell.ports import Ports
 from stepwell.queue import Message
 from stepwell.records import TERMINAL, RunState, Stored
-from stepwell.store.events import DAY_MS
+from stepwell.store.events import AT_ONCE, DAY_MS
 from stepwell.store.layout import DONE_SHARDS, DUE_SHARDS, TAKEN
 from stepwell.store.waiters import Waiter
 
@@ -191,10 +191,15 @@ class _Past:
         again = run.replay_of is not None or run.fork is not None  # then its event came earlier than it did
         if run.event_name != self._name or run.created < self._since or again:
             return None
-        return partial(self._event_of, run)
+        return partial(self._started_by, run)
 
     def _unpacked(self, stored: Stored) -> Envelope:
         return with_all_data(self._ports, self._ports.store.events.unpack(stored))
+
+    def _started_by(self, run: RunState) -> Envelope | None:
+        """The event of the run, unless it is dated: then it stands in the log, where it took effect."""
+        event = self._event_of(run)
+        return None if event is None or event.ts > run.created + AT_ONCE else event
 
     def _event_of(self, run: RunState) -> Envelope | None:
         try:

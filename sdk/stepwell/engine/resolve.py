@@ -37,7 +37,8 @@ def waiter_takes(ports: Ports, waiter: Waiter, event: Envelope, run: RunState | 
 def resolve_waiter(ports: Ports, waiter: Waiter, event: Envelope, key: str, happened: int, *, again: bool) -> bool:
     """Give the event to a waiter if it takes it; says whether the wait was resolved by this event.
 
-    `happened` is when the event was received (milliseconds): an event at or after the time-out comes too late.
+    `happened` is when the event was received first, or took effect (milliseconds): at or after the time-out it comes too
+    late.
     """
     run = ports.store.runs.read(waiter.run)
     if run is None or not run.is_live or happened >= waiter.until:
