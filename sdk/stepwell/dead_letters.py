@@ -10,7 +10,7 @@ from typing import Any
 from stepwell.clock import from_millis
 from stepwell.errors import UnknownLetter
 from stepwell.ids import message_event_id
-from stepwell.queue import LETTER_CODE, LETTER_ID, LETTER_REASON, RECEIVES, attribute
+from stepwell.queue import LETTER_CODE, LETTER_ID, LETTER_REASON, LETTER_SENT, RECEIVES, attribute
 
 HIDDEN = 120
 """Seconds a message is hidden from others while somebody looks through the queue."""
@@ -37,6 +37,8 @@ class DeadLetter:
     _event_id: str | None
     """The id of an event whose sender gave it none. Sent back, it is the same event: what it has started, it starts no
     second time."""
+    _first_sent: str | None
+    """When the main queue received it first, milliseconds; None if it was buried by a release that did not say."""
 
 
 class DeadLetters:
@@ -63,8 +65,9 @@ class DeadLetters:
         chosen = [letter for letter in letters if id is None or letter.id == id]
         for letter in chosen:
             extra: dict[str, Any] = {"MessageGroupId": letter._group} if letter._group else {}
-            if letter._event_id:
-                extra["MessageAttributes"] = {LETTER_ID: attribute(letter._event_id)}
+            told = {LETTER_ID: letter._event_id, LETTER_SENT: letter._first_sent}
+            if any(told.values()):
+                extra["MessageAttributes"] = {name: attribute(value) for name, value in told.items() if value}
             self._sqs().send_message(QueueUrl=self._main_url, MessageBody=letter.body, **extra)
             self._sqs().delete_message(QueueUrl=self._url, ReceiptHandle=letter._receipt)
         self._put_back([letter for letter in letters if letter not in chosen])
@@ -98,9 +101,10 @@ class DeadLetters:
 def _letter(message: dict[str, Any]) -> DeadLetter:
     told = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
     system = message.get("Attributes", {})
-    sent, event_id = int(system.get("SentTimestamp", 0)), told.get(LETTER_ID)
-    if event_id is None and LETTER_CODE not in told:  # moved by SQS, which keeps the id and the time of a message
-        event_id = message_event_id(sent, message["MessageId"])
+    sent, event_id, first_sent = int(system.get("SentTimestamp", 0)), told.get(LETTER_ID), told.get(LETTER_SENT)
+    if LETTER_CODE not in told:  # moved by SQS, which keeps the id and the time of a message
+        event_id = event_id or message_event_id(sent, message["MessageId"])
+        first_sent = first_sent or str(sent)
     return DeadLetter(
         id=message["MessageId"],
         code=told.get(LETTER_CODE, MOVED_BY_SQS),
@@ -112,4 +116,5 @@ def _letter(message: dict[str, Any]) -> DeadLetter:
         _receipt=message["ReceiptHandle"],
         _group=system.get("MessageGroupId"),
         _event_id=event_id,
+        _first_sent=first_sent,
     )

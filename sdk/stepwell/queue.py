@@ -19,6 +19,8 @@ RECEIVES = 30
 hours, so an outage of so long makes no healthy message one; a throttled delivery counts, too."""
 LETTER_ID, LETTER_CODE, LETTER_REASON = "stepwell_id", "stepwell_code", "stepwell_reason"
 """The attributes of a dead letter: the id of an event whose sender gave it none, and why it is one."""
+LETTER_SENT = "stepwell_sent"
+"""And when the queue received it first, milliseconds: sent back, it is no newer for having lain there."""
 WAKE_GROUP = "stepwell-wake"
 """Wake-ups are a tenant of their own in the fair queue, so that a flood of events does not delay them."""
 
@@ -72,13 +74,22 @@ class Queue:
         raise SendFailed(f"SQS refused {len(entries)} messages: {first.get('Code')}: {first.get('Message')}")
 
     def dead_letter(
-        self, body: str, *, code: str, reason: str, group: str | None = None, event_id: str | None = None
+        self,
+        body: str,
+        *,
+        code: str,
+        reason: str,
+        group: str | None = None,
+        event_id: str | None = None,
+        sent: int | None = None,
     ) -> None:
         """Put a message that can never be handled where people look, with the reason.
 
-        event_id: the id that an event goes by whose sender gave it none. Sent back, it is to be the same event.
+        event_id: the id that an event goes by whose sender gave it none. sent: when the queue received the message first,
+        milliseconds. Sent back, it is to be the same event, and as old as it is.
         """
         told = {LETTER_CODE: code, LETTER_REASON: reason[:1000]} | ({LETTER_ID: event_id} if event_id else {})
+        told |= {LETTER_SENT: str(sent)} if sent else {}
         attributes = {name: attribute(value) for name, value in told.items()}
         extra = {"MessageGroupId": group} if group else {}
         body = body or " "  # SQS takes no empty bodies
@@ -113,6 +124,11 @@ def children(run: str, *, after: str) -> Message:
     return Message({"stepwell": "children", "run": run, "after": after})
 
 
+def effect(place: str, *, delay: float) -> Message:
+    """Ask the orchestrator to let a dated event take effect: that which is listed at this place of the log."""
+    return Message({"stepwell": "effect", "place": place}, delay)
+
+
 def drain(gate: str) -> Message:
     """Tell the orchestrator that a slot is free and somebody waits for it."""
     return Message({"stepwell": "drain", "gate": gate})
@@ -124,11 +140,6 @@ def attribute(text: str) -> dict[str, str]:
 
 
 def _entry(message: Message) -> dict[str, Any]:
-def effect(place: str, *, delay: float) -> Message:
-    """Ask the orchestrator to let a dated event take effect: that which is listed at this place of the log."""
-    return Message({"stepwell": "effect", "place": place}, delay)
-
-
     entry: dict[str, Any] = {"MessageBody": sendable(message.body), "MessageGroupId": message.group}
     if message.delay > 0:
         entry["DelaySeconds"] = min(MAX_DELAY, math.ceil(message.delay))

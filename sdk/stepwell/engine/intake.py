@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from stepwell.codec import JSON, deeper_than, parse, sendable
@@ -21,7 +22,7 @@ from stepwell.events import MAX_DEPTH, check_id, check_made, event_ts, parse_env
 from stepwell.ids import app_of, is_run_id, message_event_id
 from stepwell.native import native_events
 from stepwell.ports import Ports
-from stepwell.queue import LETTER_ID
+from stepwell.queue import LETTER_ID, LETTER_SENT
 
 logger = logging.getLogger("stepwell")
 
@@ -35,14 +36,16 @@ INTERNAL: Mapping[str, Mapping[str, type]] = {
     "wake": {"run": str},
     "invoke": {"run": str, "app": str, "function": str},
     "fanout": {"event": dict, "cursor": dict, "sent": int},
-    "lookback": {"waiter": dict},
     "effect": {"place": str},
+    "lookback": {"waiter": dict},
     "children": {"run": str, "after": str},
     "drain": {"gate": str},
     "tick": {"app": str, "function": str, "cron": str, "tz": str, "at": int},
 }
 """The engine's own messages and the fields they need."""
 _HALF = re.compile("[\ud800-\udfff]")
+OLDEST = 28 * 86_400_000
+"""Milliseconds by which a dead letter that is sent back may have been received earlier: so long the two queues keep it."""
 PART = "#"
 """Between a message's id and the number of an event in it, where it holds more than one."""
 UNASKED: Mapping[str, Any] = {"outcome": "retry"}
@@ -102,7 +105,8 @@ def read_message(message: Message) -> list[Record]:
     test message. Raises a StepwellError for a message that can never be handled.
     """
     message_id, sent = message["messageId"], int(message.get("attributes", {}).get("SentTimestamp", 0))
-    read: Record = {"id": message_id, "sent": sent}
+    first = _first_sent(message)
+    read: Record = {"id": message_id, "sent": first}
     if _receives(message) > 1:
         read["again"] = True
     try:
@@ -123,6 +127,7 @@ def read_message(message: Message) -> list[Record]:
         events = [parse_envelope(body, default_id=_default_id(message, sent), received_ms=sent)]
     for event in events:
         check_made(event.id, sent)
+    events = [replace(event, ts=first) if event.ts == sent else event for event in events]  # its sender gave no time
     records = [{**read, "kind": "event", "event": event.as_json()} for event in events]
     for n, record in enumerate(records[1:], 1):
         record["id"] = f"{message_id}{PART}{n}"
@@ -133,6 +138,14 @@ def _default_id(message: Message, sent: int) -> str:
     """The id of an event whose sender gave it none. A dead letter that is sent back brings the one it had."""
     told = message.get("messageAttributes", {}).get(LETTER_ID, {}).get("stringValue")
     return message_event_id(sent, message["messageId"]) if told is None else check_id(told)
+
+
+def _first_sent(message: Message) -> int:
+    """When the queue received the message first, milliseconds. A dead letter that is sent back says it; as anybody who may
+    send could, it is believed only as far as it can be true."""
+    sent = int(message.get("attributes", {}).get("SentTimestamp", 0))
+    told = message.get("messageAttributes", {}).get(LETTER_SENT, {}).get("stringValue", "")
+    return min(max(int(told), sent - OLDEST), sent) if re.fullmatch("[0-9]{1,15}", told) else sent
 
 
 def _receives(message: Message) -> int:
@@ -234,7 +247,8 @@ def _ask(ports: Ports, batch: list[Record]) -> list[dict[str, Any]]:
 def _bury(ports: Ports, message: Message, code: str, reason: str, event_id: str | None = None) -> bool:
     try:
         group = message.get("attributes", {}).get("MessageGroupId")
-        ports.queue.dead_letter(message["body"], code=code, reason=reason, group=group, event_id=event_id)
+        first = _first_sent(message)
+        ports.queue.dead_letter(message["body"], code=code, reason=reason, group=group, event_id=event_id, sent=first)
     except Exception:  # then the message itself stays, and is tried again
         logger.exception("message %s could not be moved to the dead-letter queue", message["messageId"])
         return False
