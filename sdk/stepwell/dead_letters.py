@@ -14,7 +14,17 @@ from stepwell.errors import InvalidEvent, InvalidOption, NotRedriven, UnknownLet
 from stepwell.events import Envelope, parse_envelope
 from stepwell.ids import message_event_id
 from stepwell.ports import Ports
-from stepwell.queue import LETTER_CODE, LETTER_ID, LETTER_REASON, MAX_BYTES, RECEIVES, WAKE_GROUP, attribute, size_of
+from stepwell.queue import (
+    LETTER_CODE,
+    LETTER_ID,
+    LETTER_REASON,
+    LETTER_SENT,
+    MAX_BYTES,
+    RECEIVES,
+    WAKE_GROUP,
+    attribute,
+    size_of,
+)
 
 HIDDEN = 120
 """Seconds a message is hidden from others while somebody looks through the queue."""
@@ -49,6 +59,8 @@ class DeadLetter:
     _event_id: str | None
     """The id of an event whose sender gave it none. Sent back, it is the same event: what it has started, it starts no
     second time."""
+    _first_sent: str | None
+    """When the main queue received it first, milliseconds; None if it was buried by a release that did not say."""
 
 
 class DeadLetters:
@@ -104,6 +116,9 @@ class DeadLetters:
                 self._ports.queue.send(message)
                 return
             attributes = {}
+        if letter._first_sent is not None:
+            dated = {**attributes, LETTER_SENT: attribute(letter._first_sent)}
+            attributes = dated if size_of(letter.body, dated) <= MAX_BYTES else attributes
         extra: dict[str, Any] = {"MessageGroupId": letter._group} if letter._group else {}
         if attributes:
             extra["MessageAttributes"] = attributes
@@ -135,9 +150,10 @@ class DeadLetters:
 def _letter(message: dict[str, Any]) -> DeadLetter:
     told = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
     system = message.get("Attributes", {})
-    sent, event_id = int(system.get("SentTimestamp", 0)), told.get(LETTER_ID)
-    if event_id is None and LETTER_CODE not in told:  # what SQS moves keeps its id and its time
-        event_id = message_event_id(sent, message["MessageId"])
+    sent, event_id, first_sent = int(system.get("SentTimestamp", 0)), told.get(LETTER_ID), told.get(LETTER_SENT)
+    if LETTER_CODE not in told:  # what SQS moves keeps its id and its time
+        event_id = event_id or message_event_id(sent, message["MessageId"])
+        first_sent = first_sent or str(sent)
     code, reason = _why(told, system)
     return DeadLetter(
         id=message["MessageId"],
@@ -148,6 +164,7 @@ def _letter(message: dict[str, Any]) -> DeadLetter:
         _receipt=message["ReceiptHandle"],
         _group=system.get("MessageGroupId"),
         _event_id=event_id,
+        _first_sent=first_sent,
     )
 
 

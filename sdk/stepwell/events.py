@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -82,6 +82,8 @@ class Envelope:
     """Where the data lies in S3, if the event was too large for the queue."""
     trace: str | None = None
     """A W3C traceparent."""
+    seen: dict[str, JSON] | None = field(default=None, compare=False)
+    """What conditions see of the data, if that is more than is handed on. Neither stored nor sent."""
 
     def as_json(self) -> dict[str, JSON]:
         """The form that is stored and sent; absent fields cost nothing."""
@@ -119,7 +121,8 @@ class Envelope:
 
     def scope(self) -> dict[str, JSON]:
         """What an expression sees as `event`."""
-        return {"id": self.id, "name": self.name, "data": self.data, "ts": self.ts, "tenant": self.tenant}
+        data = self.data if self.seen is None else self.seen
+        return {"id": self.id, "name": self.name, "data": data, "ts": self.ts, "tenant": self.tenant}
 
 
 def parse_envelope(body: JSON, *, default_id: str, received_ms: int, refuse_own: bool = True) -> Envelope:

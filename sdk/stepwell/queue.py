@@ -19,6 +19,8 @@ RECEIVES = 30
 hours, so an outage of so long makes no healthy message one; a throttled delivery counts, too."""
 LETTER_ID, LETTER_CODE, LETTER_REASON = "stepwell_id", "stepwell_code", "stepwell_reason"
 """The attributes of a dead letter: the id of an event whose sender gave it none, and why it is one."""
+LETTER_SENT = "stepwell_sent"
+"""And when the queue received it first, milliseconds: sent back, it is no newer for having lain there."""
 WAKE_GROUP = "stepwell-wake"
 """Wake-ups are a tenant of their own in the fair queue, so that a flood of events does not delay them."""
 
@@ -72,17 +74,30 @@ class Queue:
         raise SendFailed(f"SQS refused {len(entries)} messages: {first.get('Code')}: {first.get('Message')}")
 
     def dead_letter(
-        self, body: str, *, code: str, reason: str, group: str | None = None, event_id: str | None = None
+        self,
+        body: str,
+        *,
+        code: str,
+        reason: str,
+        group: str | None = None,
+        event_id: str | None = None,
+        sent: int | None = None,
     ) -> None:
         """Put a message that can never be handled where people look, with the reason.
 
-        event_id: the id that an event goes by whose sender gave it none. Sent back, it is to be the same event.
+        event_id: the id that an event goes by whose sender gave it none. sent: when the queue received the message first,
+        milliseconds. Sent back, it is to be the same event, and as old as it is.
 
         Attributes count towards the size of a message. If there is no room for all beside the body, the reason is cut or left
-        out; then the code, if it is that or the id, by which nothing is started twice.
+        out; then the time; then the code, if it is that or the id, by which nothing is started twice.
         """
         body = body or " "  # SQS takes no empty bodies
-        told = {LETTER_ID: event_id, LETTER_CODE: code, LETTER_REASON: reason[:1000]}
+        told = {
+            LETTER_ID: event_id,
+            LETTER_CODE: code,
+            LETTER_SENT: str(sent) if sent else None,
+            LETTER_REASON: reason[:1000],
+        }
         attributes: dict[str, dict[str, str]] = {}
         for name, text in told.items():
             if text is None or (name == LETTER_REASON and LETTER_CODE not in attributes):
@@ -125,6 +140,11 @@ def wake(run: str) -> Message:
 def children(run: str, *, after: str) -> Message:
     """Ask the orchestrator to go on cancelling the children of an ended run, with those of the steps after this one."""
     return Message({"stepwell": "children", "run": run, "after": after})
+
+
+def effect(place: str, *, delay: float) -> Message:
+    """Ask the orchestrator to let a dated event take effect: that which is listed at this place of the log."""
+    return Message({"stepwell": "effect", "place": place}, delay)
 
 
 def drain(gate: str, *, after: str = "") -> Message:

@@ -19,6 +19,7 @@ from stepwell.codec import JSON, canonical
 from stepwell.decisions.flow import UNLIMITED, pause_gate, policy_of, slot_limits
 from stepwell.decisions.next import DISPATCH_DEADLINE
 from stepwell.decisions.wanted import Wanted, wanted
+from stepwell.engine.announcing import with_all_data
 from stepwell.engine.execution import LEASE_MARGIN
 from stepwell.engine.inputs import own_event
 from stepwell.engine.values import PLAIN, Values, error_place
@@ -29,7 +30,7 @@ from stepwell.middleware.base import Place
 from stepwell.ports import Ports
 from stepwell.records import RunState, RunStatus, StepState, StepStatus
 from stepwell.store.apps import entry_of
-from stepwell.store.waiters import look_up
+from stepwell.store.waiters import meets
 
 SHOWN = 3
 """Steps that are told of in full; of the rest only how many there are."""
@@ -271,6 +272,7 @@ def _misses(look: Look, step: StepState, wait: Wanted) -> str:
     begun = step.started or look.run.created
     since = look.run.created if wait.since_start else begun
     events, complete = look.ports.store.events.recent(wait.event, since, look.now + SKEW)
+    events = [with_all_data(look.ports, event) for event in events]
     own = own_event(look.ports, look.run).scope() if wait.where else {}
     others = Counter(other for event in events if (other := _other(event, wait, own)) is not None)
     if not others:
@@ -288,7 +290,7 @@ def _other(event: Envelope, wait: Wanted, own: dict[str, JSON]) -> str | None:
     """In which values the event is not what is waited for, none if only the condition does not hold; None if it is just
     that, and on its way to the run."""
     scope: dict[str, Any] = event.scope()
-    paths = [path for path, value in wait.match.items() if look_up(scope, path) != value]
+    paths = [path for path, value in wait.match.items() if not meets(scope, path, value)]
     if paths:
         return " and ".join(path.removeprefix("data.") for path in paths)
     return "" if wait.where and not expression(wait.where).holds(own, scope) else None

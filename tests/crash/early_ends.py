@@ -111,4 +111,81 @@ def heard() -> Scenario:
     return Scenario("ends that are heard of", app, check, play=play, apps=[ops])
 
 
-EARLY_ENDS: list[Callable[[], Scenario]] = [called_off, limited, heard]
+def said_again() -> Scenario:
+    """An event that nobody else hears cancels a run and ends a wait; sent again, it does so to nobody who came later."""
+    app = Stepwell("again")
+
+    @app.function(on="go", id="main", cancel_on=[CancelOn("stop", match={"data.order": "event.data.order"})])
+    def main(ctx: Context[Any]) -> str:
+        match = {"data.instead": ctx.event.data["order"]}
+        told = ctx.step.wait_for_event("told", event="stop", match=match, timeout="20m")
+        return "went on" if told is None else "was told"
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        told = local.client.send("go", {"order": "o-2"})
+        local.advance("10m")
+        assert local.world.is_idle()
+        stop = local.client.send("stop", {"order": "o-1", "instead": "o-2"})
+        local.advance("10m")
+        later = [local.client.send("go", {"order": order}) for order in ("o-1", "o-2")]
+        local.advance("2m")
+        local.client.send("stop", {"order": "o-1", "instead": "o-2"}, id=stop)
+        ended = [_ended(local, each) for each in (told, *later)]
+        assert ended == ["was told", "went on", "went on"], ended
+
+    def check(run: Run) -> None:
+        assert run.status is RunStatus.CANCELLED, f"{run!r}, steps {dict(run.steps)}"
+
+    return Scenario("an event that is sent again", app, check, play=play)
+
+
+def dated() -> Scenario:
+    """Two events dated ahead, one within what the queue holds a message and one beyond: each meets who is there then."""
+    app = Stepwell("dated")
+
+    @app.function(on="go", id="main", cancel_on=[CancelOn("stop", match={"data.order": "event.data.order"})])
+    def main(ctx: Context[Any]) -> list[str]:
+        told = ctx.step.wait_for_event("told", event="tell", timeout="5h")
+        assert told is not None
+        ctx.step.sleep("rest", "5h")
+        return [ctx.now().isoformat()]
+
+    def play(local: LocalStepwell, event_id: str) -> None:
+        start = local.now()
+        near, far = start + timedelta(minutes=14), start + timedelta(hours=2)
+        local.client.send("tell", {}, ts=near)
+        local.client.send("stop", {"order": "o-1"}, ts=far)
+        other = local.client.send("go", {"order": "o-2"})
+        local.advance("13m")
+        if local.world.is_idle():
+            run = local.run(event_id)
+            assert run is None or run.status.value == "suspended", f"{run!r}"
+        local.advance("100m")
+        run = local.run(event_id)
+        assert run is not None
+        assert not run.status.is_terminal, f"{run!r}"
+        after = local.client.send("go", {"order": "o-1"})
+        local.advance("4h")
+        assert _ended(local, other) is not None
+        spared = local.run(after)
+        assert spared is not None
+        assert spared.status is not RunStatus.COMPLETED
+
+    def check(run: Run) -> None:
+        assert run.status is RunStatus.CANCELLED, f"{run!r}, steps {dict(run.steps)}"
+        assert run.steps["told"].status.value == "completed"
+
+    return Scenario("events that take effect later", app, check, play=play)
+
+
+def _ended(local: LocalStepwell, event_id: str) -> Any:
+    """The result of the run, once it has ended."""
+    for _ in range(20):
+        run = local.run(event_id) if local.world.is_idle() else None
+        if run is not None and run.status.is_terminal:
+            return run.result
+        local.advance("12m")
+    raise AssertionError(f"event {event_id} has started no run that ended")
+
+
+EARLY_ENDS: list[Callable[[], Scenario]] = [called_off, limited, heard, said_again, dated]

@@ -1,13 +1,14 @@
 """Random orders placed and called off, in a world that loses, doubles, delays and mixes up, and dies here and there.
 
-The model is one line: an order is called off if, and only if, a cancellation of it was sent after it. Reproduced by its
-seed: `TEST_SEED=1234 pytest -k random_cancels`.
+The model is one line: an order is called off if, and only if, a cancellation of it was sent after it, or takes effect after
+it; one that is sent again is the one it was. Reproduced by its seed: `TEST_SEED=1234 pytest -k random_cancels`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -45,21 +46,35 @@ def play(seed: int) -> None:
     chaos = Chaos(**{name: random.choice([0, 0.2, 0.6]) for name in ("duplicate", "delay")}, lose=0.1, reorder=True)
     runs: list[tuple[str, int, int, int]] = []  # event id, sent, order, amount
     stops: list[tuple[str, int, Callable[[int, int], bool]]] = []  # event id, sent, whether it means an order
+    said: list[tuple[str, dict[str, Any], str]] = []  # cancellations, and their ids
     with LocalStepwell(shop(), seed=seed, plan=plan, chaos=chaos) as local:
-        for _ in range(random.randint(4, 10)):
+
+        def say(kind: str) -> None:
             sent, order, amount = round(local.world.clock.now() * 1000), random.randint(1, 3), random.randint(1, 9)
-            kind = random.choice(["go", "go", "stop", "stop", "stop-above"])
-            event_id = local.send(kind, {"order": order, "amount": amount})
+            data, ahead = {"order": order, "amount": amount}, 0
+            if kind != "go" and random.random() < 0.3:
+                ahead = random.choice([2_503, 61_007, 1_000_511, 5_000_513])
+            ts = None if not ahead else local.now() + timedelta(milliseconds=ahead)
+            event_id = local.send(kind, data, ts=ts, id=random.choice([None, f"{kind}-{random.random()}"]))
             if kind == "go":
-                runs.append((event_id, sent, order, amount))
-            elif kind == "stop":
-                stops.append((event_id, sent, lambda its, _, order=order: its == order))
-            else:
-                stops.append((event_id, sent, lambda _, its, amount=amount: amount < its))
+                return runs.append((event_id, sent, order, amount))
+            said.append((kind, data, event_id))
+            if kind == "stop":
+                return stops.append((event_id, sent + ahead, lambda its, _: its == order))
+            return stops.append((event_id, sent + ahead, lambda _, its: amount < its))
+
+        for _ in range(random.randint(4, 10)):
+            say(random.choice(["go", "go", "stop", "stop", "stop-above"]))
             if random.random() < 0.5:
                 local.world.clock.advance(random.choice([0.001, 0.05]))  # nothing is handled in between
             else:
                 local.advance(random.choice([0.001, 1, 30, 200]))
+        local.advance("5h")
+        for _ in range(random.randint(0, 3)):
+            say("go")
+            local.advance(1)
+        for kind, data, event_id in random.sample(said, random.randint(0, len(said))):
+            local.send(kind, data, id=event_id)
         local.advance("1d")
         for event_id, sent, order, amount in runs:
             run = local.run(event_id)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from stepwell import CancelOn, Context, Debounce, EventModel, RunStatus, Stepwell
+from stepwell.ids import ulid_of
 from stepwell.testing import Chaos, Fault, FaultKind, FaultPlan, LocalStepwell
 
-from .support import Declare, Deploy, run_of, writes_to
+from .support import Declare, Deploy, only_dead_letter, run_of, writes_to
 
 
 class Cancelled(EventModel, name="order/cancelled"):
@@ -311,20 +312,74 @@ def test_rules_of_a_run_hold_though_a_deployment_has_dropped_them(app: Stepwell,
     assert run_of(local, new).status == RunStatus.SUSPENDED
 
 
+@pytest.mark.parametrize("id", ["stop-1", None])
+@pytest.mark.parametrize("starts", [0, 1, 2])
 def test_the_same_event_again_cancels_no_run_that_began_in_between(
+    app: Stepwell, declare_plain: Declare, deploy: Deploy, id: str | None, starts: int
+) -> None:
+    """Whether its sender chose the id, or one was made; and however many functions it starts beside."""
+    declare_plain(app, sleeper, cancel_on=BY_ORDER)
+    for number in range(starts):
+        app.function(on=Cancelled, id=f"beside-{number}")(lambda ctx: None)
+    local = deploy(app)
+    earlier = started(local)
+    local.advance("1s")
+    stop = local.send("order/cancelled", {"order_id": "o-1"}, id=id)
+    local.advance("1s")
+    later = started(local)
+    for _ in range(2):
+        local.advance("1s")
+        local.send("order/cancelled", {"order_id": "o-1"}, id=stop)
+    local.advance("2d")
+    assert run_of(local, earlier, "fn").status == RunStatus.CANCELLED
+    assert run_of(local, later, "fn").status == RunStatus.COMPLETED
+
+
+def test_the_same_made_id_with_other_data_cancels_nothing_and_is_a_dead_letter(
     app: Stepwell, declare_plain: Declare, deploy: Deploy
 ) -> None:
     declare_plain(app, sleeper, cancel_on=BY_ORDER)
     local = deploy(app)
-    started(local)
+    run = started(local)
+    stop = local.send("order/cancelled", {"order_id": "o-2"})
     local.advance("1s")
-    local.send("order/cancelled", {"order_id": "o-1"}, id="stop-1")
+    local.send("order/cancelled", {"order_id": "o-1"}, id=stop)
     local.advance("1s")
-    later = started(local)
+    assert run_of(local, run).status == RunStatus.SUSPENDED
+    assert only_dead_letter(local).code == "duplicate-event"
+
+
+def test_a_sender_whose_clock_is_behind_cancels_what_was_accepted_when_its_event_came(
+    app: Stepwell, declare_plain: Declare, deploy: Deploy
+) -> None:
+    """The time in an id that was made is not that of the receipt."""
+    declare_plain(app, sleeper, cancel_on=BY_ORDER)
+    local = deploy(app)
+    run = started(local)
     local.advance("1s")
-    local.send("order/cancelled", {"order_id": "o-1"}, id="stop-1")
-    local.advance("2d")
-    assert run_of(local, later).status == RunStatus.COMPLETED
+    yesterday = round((local.now() - timedelta(days=1)).timestamp() * 1000)
+    local.send("order/cancelled", {"order_id": "o-1"}, id="evt_" + ulid_of(yesterday, b"0123456789"))
+    local.run_until_idle()
+    assert run_of(local, run).status == RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("first", ["data.a", "data.z"])
+@pytest.mark.parametrize(
+    ("wanted", "came"), [(True, 1), (1, True), (1, 1.0), (1.0, 1), (1, "1"), (0, False), (None, 0)]
+)
+def test_values_are_compared_as_json_whichever_path_comes_first(
+    app: Stepwell, declare_plain: Declare, deploy: Deploy, first: str, wanted: Any, came: Any
+) -> None:
+    declare_plain(app, sleeper, cancel_on=CancelOn("stop", match={first: "x", "data.m": wanted}))
+    local = deploy(app)
+    run = started(local)
+    key = first.removeprefix("data.")
+    local.send("stop", {key: "x", "m": came})
+    local.run_until_idle()
+    assert run_of(local, run).status == RunStatus.SUSPENDED
+    local.send("stop", {key: "x", "m": wanted})
+    local.run_until_idle()
+    assert run_of(local, run).status == RunStatus.CANCELLED
 
 
 def test_nothing_is_left_to_find_once_the_run_has_ended(app: Stepwell, deploy: Deploy) -> None:
@@ -381,6 +436,25 @@ def test_it_costs_two_writes_and_a_read_for_each_run_and_nothing_without_it(
         spent[name] = (cost.write_units, cost.read_units, cost.sqs)
     writes, reads, sqs = spent["plain"]
     assert spent["guarded"] == (writes + 2, reads + 1, sqs)
+
+
+@pytest.mark.parametrize(("starts", "id", "more"), [(0, None, 1), (1, None, 2), (2, None, 1), (1, "stop", 1)])
+def test_an_event_that_may_cancel_costs_a_write_or_two_more(
+    app: Stepwell, declare_plain: Declare, deploy: Deploy, starts: int, id: str | None, more: int
+) -> None:
+    """The note of it, and, if otherwise one run alone held it, when it was accepted."""
+    declare_plain(app, sleeper, cancel_on=CancelOn("stop"))
+    for number in range(starts):
+        for name in ("stop", "other"):
+            app.function(on=name, id=f"{name}-{number}")(lambda ctx: None)
+    local = deploy(app)
+    spent = {}
+    for name in ("other", "stop", "other", "stop"):
+        before = local.requests
+        local.send(name, {"order_id": "o-1"}, id=id and f"{id}-{len(spent)}-{before.write_units}")
+        local.run_until_idle()
+        spent[name] = (local.requests - before).write_units
+    assert spent["stop"] == spent["other"] + more
 
 
 def test_a_cancelled_run_is_written_once(app: Stepwell, declare_plain: Declare, deploy: Deploy) -> None:

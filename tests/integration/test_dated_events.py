@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stepwell import Context, RunStatus, Stepwell
+from stepwell import CancelOn, Context, RunStatus, Stepwell
 from stepwell.testing import Chaos, LocalStepwell
 
 from .support import Deploy, run_of
@@ -69,6 +69,163 @@ def test_a_large_event_is_kept_until_it_has_run(app: Stepwell, deploy: Deploy) -
     assert expiry(local, run_of(local, event_id).id) > (local.now() + timedelta(days=60)).timestamp()
     local.advance("60d")
     assert run_of(local, event_id).result == 50_000
+
+
+def test_an_event_sent_again_while_its_run_is_scheduled_starts_no_second_one(app: Stepwell, deploy: Deploy) -> None:
+    began = noting(app)
+    local = deploy(app)
+    at = local.now() + timedelta(days=200)
+    for _ in range(4):
+        local.send("go", {"n": 1}, id="mine", ts=at)
+        local.advance("45d")
+    local.advance("21d")
+    assert began == [at]
+    local.send("go", {"n": 1}, id="mine", ts=at)
+    local.advance("8d")
+    assert (began, len(list(local.client.runs()))) == ([at], 1)
+
+
+NEAR_AND_FAR = pytest.mark.parametrize("ahead", [timedelta(seconds=5), timedelta(minutes=14), timedelta(days=30)])
+
+
+def waiting(app: Stepwell, **options: Any) -> None:
+    """Declare a function that waits for a payment and tells when and by whose event it was paid."""
+
+    @app.function(on="order", id="waits", **options)
+    def waits(ctx: Context[Any]) -> Any:
+        paid = ctx.step.wait_for_event("paid", event="paid", timeout="300d")
+        return paid and [paid.id, ctx.now().isoformat()]
+
+
+@NEAR_AND_FAR
+@pytest.mark.parametrize("id", [None, "mine"])
+@pytest.mark.parametrize("starts", [0, 1, 2])
+def test_a_wait_is_over_when_the_event_takes_effect_and_not_before(
+    app: Stepwell, deploy: Deploy, ahead: timedelta, id: str | None, starts: int
+) -> None:
+    """Also one that has begun after the event was accepted; one that begins after its effect is none of its business."""
+    waiting(app)
+    for number in range(starts):
+        app.function(on="paid", id=f"beside-{number}")(lambda ctx: None)
+    local = deploy(app)
+    before = local.send("order")
+    local.run_until_idle()
+    at = local.now() + ahead
+    paid = local.send("paid", ts=at, id=id)
+    local.run_until_idle()
+    between = local.send("order")
+    local.advance(ahead - timedelta(seconds=2))
+    assert {run_of(local, each, "waits").status for each in (before, between)} == {RunStatus.SUSPENDED}
+    local.advance("4s")
+    after = local.send("order")
+    local.advance("1h")
+    for each in (before, between):
+        told, when = run_of(local, each, "waits").result
+        assert told == paid
+        assert at.isoformat() <= when <= (at + timedelta(seconds=2)).isoformat()
+    assert run_of(local, after, "waits").status == RunStatus.SUSPENDED
+
+
+@NEAR_AND_FAR
+@pytest.mark.parametrize("id", [None, "mine"])
+def test_it_cancels_what_lives_when_it_takes_effect_and_was_accepted_before(
+    app: Stepwell, deploy: Deploy, ahead: timedelta, id: str | None
+) -> None:
+    @app.function(on="order", id="waits", cancel_on=CancelOn("stop"))
+    def waits(ctx: Context[Any]) -> None:
+        ctx.step.sleep("long", "100d")
+
+    local = deploy(app)
+    before = local.send("order")
+    stop = local.send("stop", ts=local.now() + ahead, id=id)
+    local.run_until_idle()
+    between = local.send("order")
+    local.advance(ahead - timedelta(seconds=2))
+    assert {run_of(local, each).status for each in (before, between)} == {RunStatus.SUSPENDED}
+    local.advance("4s")
+    after = local.send("order")
+    local.advance("1h")
+    assert {run_of(local, each).reason for each in (before, between)} == {f"cancelled by stop {stop}"}
+    assert run_of(local, after).status == RunStatus.SUSPENDED
+
+
+@pytest.mark.parametrize("chance", range(6))
+def test_whatever_comes_twice_late_or_not_at_all_no_effect_is_lost_and_none_comes_early(
+    app: Stepwell, deploy: Deploy, chance: int
+) -> None:
+    waiting(app, cancel_on=CancelOn("stop"))
+    local = deploy(app, chaos=Chaos(duplicate=0.5, delay=0.5, lose=0.3), seed=chance)
+    paid, stopped = local.send("order", {"n": 1}), local.now() + timedelta(hours=4)
+    local.advance("20m")
+    local.send("stop", ts=stopped)
+    at, sent = local.now() + timedelta(hours=2), local.send("paid", ts=local.now() + timedelta(hours=2))
+    local.advance("30m")
+    local.send("paid", ts=at, id=sent)
+    local.advance("80m")
+    assert run_of(local, paid).status == RunStatus.SUSPENDED
+    local.advance("40m")
+    assert run_of(local, paid).result[0] == sent
+    second = local.send("order", {"n": 2})
+    local.advance("20m")
+    local.send("paid", ts=at, id=sent)  # it has been, before this wait began
+    local.advance("20m")
+    assert run_of(local, second).status == RunStatus.SUSPENDED
+    local.advance("2h")
+    assert run_of(local, second).status == RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("sent_first", [True, False])
+@pytest.mark.parametrize("id", [None, "mine"])
+@pytest.mark.parametrize("starts", [0, 1])
+def test_a_wait_that_looks_back_sees_it_from_its_effect_on(
+    app: Stepwell, deploy: Deploy, sent_first: bool, id: str | None, starts: int
+) -> None:
+    """However long before the run it was sent."""
+
+    @app.function(on="order", id="looks")
+    def looks(ctx: Context[Any]) -> Any:
+        found = []
+        for name, rest in (("early", "1h"), ("late", "2h")):
+            ctx.step.sleep(f"before-{name}", rest)
+            paid = ctx.step.wait_for_event(name, event="paid", timeout="1m", since="run_start")
+            found.append(paid and paid.id)
+        return found
+
+    for number in range(starts):
+        app.function(on="paid", id=f"beside-{number}")(lambda ctx: None)
+    local = deploy(app)
+    at = local.now() + timedelta(hours=26)
+    paid = local.send("paid", ts=at, id=id) if sent_first else ""
+    local.advance("1d")
+    order = local.send("order")
+    if not sent_first:
+        paid = local.send("paid", ts=at, id=id)
+    local.advance("4h")
+    assert run_of(local, order, "looks").result == [None, paid]
+
+
+def test_a_dated_event_is_listed_once_by_the_time_it_was_accepted(app: Stepwell, deploy: Deploy) -> None:
+    waiting(app)
+    local = deploy(app)
+    local.send("order")
+    sent = [local.send("paid", ts=local.now() + timedelta(hours=hours)) for hours in (1, 2)]
+    local.run_until_idle()
+    assert [event.id for event in local.client.events(name="paid")] == sent[::-1]
+    local.advance("3h")
+    assert [event.id for event in local.client.events(name="paid")] == sent[::-1]
+
+
+def test_what_it_costs_to_take_effect_later(app: Stepwell, deploy: Deploy) -> None:
+    """Far ahead: its item and its place in the index, out of which it is taken, and the list of what took effect."""
+    app.function(on="go", id="fn")(lambda ctx: None)
+    local = deploy(app)
+    local.send("go")
+    local.run_until_idle()
+    for ahead, most in ((timedelta(minutes=5), 2), (timedelta(days=5), 5)):
+        before = local.requests
+        local.send("nobody/listens", ts=local.now() + ahead)
+        local.advance(ahead + timedelta(minutes=5))
+        assert (local.requests - before).write_units <= most
 
 
 def expiry(local: LocalStepwell, run_id: str) -> int:

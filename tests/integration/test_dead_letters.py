@@ -10,13 +10,13 @@ import boto3
 import pytest
 from typer.testing import CliRunner
 
-from stepwell import Context, RunStatus, Stepwell
+from stepwell import CancelOn, Context, RunStatus, Stepwell, Trigger
 from stepwell.cli.root import cli
 from stepwell.dead_letters import DeadLetter, DeadLetters
 from stepwell.engine import accept
 from stepwell.engine.starting import start_run
 from stepwell.errors import InvalidOption, NotRedriven, UnknownLetter
-from stepwell.queue import MAX_BYTES
+from stepwell.queue import MAX_BYTES, Message
 from stepwell.testing import LocalStepwell
 
 app = Stepwell("shop")
@@ -198,6 +198,77 @@ def test_the_list_shows_each_letter_on_one_line_with_its_reason_cut_to_what_room
     narrow = [line.rstrip() for line in stepwell("dlq", "list", COLUMNS="80").splitlines()]
     assert all(len(line) <= 80 for line in narrow)
     assert any(letter.id in line and "The mess" in line for letter in local.client.dead_letters() for line in narrow)
+
+
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LocalStepwell, list[bool]]]:
+    """A world in which no run can be started while the list is not empty."""
+    shop, broken = Stepwell("shop"), list[bool]()
+
+    @shop.function(on="order", id="fulfil", cancel_on=CancelOn("stop", match={"data.n": "event.data.n"}))
+    def fulfil(ctx: Context[Any]) -> str:
+        ctx.step.sleep("rest", "2d")
+        return "shipped"
+
+    def failing(*args: Any, **options: Any) -> Any:
+        if broken:
+            raise ConnectionError("an outage")
+        return start_run(*args, **options)
+
+    monkeypatch.setattr(accept, "start_run", failing)
+    with LocalStepwell(shop) as world:
+        yield world, broken
+
+
+@pytest.mark.parametrize("given", [{"id": "o-1"}, {}])
+@pytest.mark.parametrize("outages", [1, 2])
+def test_what_cancels_a_run_that_could_not_be_started_cancels_it_when_its_event_is_sent_back(
+    orders: tuple[LocalStepwell, list[bool]], given: dict[str, Any], outages: int
+) -> None:
+    """It counts from when its event was received first, however often that is sent back."""
+    local, broken = orders
+    broken.append(True)
+    local.send("stop", {"n": 1})
+    local.advance("1m")
+    local.client._ports.queue.send(Message({"name": "order", "data": {"n": 1}, **given}))
+    local.client._ports.queue.send(Message({"name": "order", "data": {"n": 2}}))
+    local.advance("6h")
+    local.send("stop", {"n": 1})
+    for _ in range(outages - 1):
+        local.advance("1h")
+        assert local.client.redrive() == 2
+        local.advance("6h")
+    assert [letter.code for letter in local.dead_letters()] == ["too-many-receives"] * 2
+    broken.clear()
+    assert local.client.redrive() == 2
+    local.run_until_idle()
+    ends = {run.event.data["n"]: run.status for run in local.client.runs()}
+    assert ends == {1: RunStatus.CANCELLED, 2: RunStatus.SUSPENDED}
+
+
+def test_a_cancelling_event_that_is_sent_back_spares_what_began_after_it_was_received(local: LocalStepwell) -> None:
+    """Whatever kept it from being handled, and also if its sender gave it neither id nor time."""
+    shop = Stepwell("shop")
+    endless = "event.data.l.all(a, event.data.l.all(b, event.data.l.all(c, a + b + c >= 0)))"
+    shop.function(on=Trigger("stop", where=endless), id="undecided")(lambda ctx: None)
+
+    @shop.function(on="order", id="fulfil", cancel_on=CancelOn("stop"))
+    def fulfil(ctx: Context[Any]) -> bool:
+        return ctx.step.wait_for_event("halt", event="stop", timeout="1d") is not None
+
+    with LocalStepwell(shop) as world:
+        before = world.send("order")
+        world.advance("1m")
+        send_raw(world, json.dumps({"name": "stop", "data": {"l": list(range(100))}}))
+        assert [letter.code for letter in world.dead_letters()] == ["undecided"]
+        assert world.run(before).status == RunStatus.CANCELLED
+        world.advance("1h")
+        after = world.send("order")
+        world.run_until_idle()
+        for _ in range(2):
+            assert world.client.redrive() == 1
+            world.advance("1h")
+        assert world.run(after).status == RunStatus.SUSPENDED
 
 
 def test_the_command_lists_shows_and_redrives(local: LocalStepwell) -> None:

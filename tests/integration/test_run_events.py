@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from stepwell import Batch, CancelOn, Context, RunStatus, Stepwell, Timeouts, Trigger
+from stepwell.engine import accept
 from stepwell.engine.ending import skipped
 from stepwell.engine.registration import register
+from stepwell.engine.starting import start_run
 from stepwell.queue import look
 from stepwell.testing import LocalStepwell
 
@@ -390,3 +392,62 @@ def test_an_end_of_which_nobody_can_say_who_wants_to_hear_it_is_a_dead_letter_an
     local.run_until_idle()
     assert (listener.names, other.names) == (["finished"], ["finished"])
     assert local.dead_letters() == []
+
+
+@pytest.mark.parametrize("size", [10, 70_000, 400_000])
+def test_a_condition_sees_the_data_of_the_event_also_where_they_are_left_out(
+    app: Stepwell, declare_plain: Declare, deploy: Deploy, size: int
+) -> None:
+    """What held when the run was accepted holds at its end; to a listener, a rule and a wait."""
+    listener = Listener(Trigger("stepwell/run.finished", where="event.data.event.data.order == 'o-1'"))
+    order = {"data.event.data.order": "event.data.order"}
+    rules = [CancelOn("stepwell/run.finished", match=order), CancelOn("never", match={"data.x": 1})]
+    declare_plain(app, works, on="works", id="works")
+    declare_plain(app, rests, on="rests", id="rests", cancel_on=rules)
+
+    @app.function(on="waits", id="waits")
+    def waits(ctx: Context[Any]) -> Any:
+        ended = ctx.step.wait_for_event(
+            "ended",
+            event="stepwell/run.finished",
+            match={"data.event.data.order": "o-1", "data.function": "works"},
+            timeout="1d",
+        )
+        return None if ended is None else ended.data.get("omitted")
+
+    local = deploy(app, listener.app)
+    rested, waited = local.send("rests", {"order": "o-1"}), local.send("waits")
+    local.run_until_idle()
+    for name in ("o-2", "o-1"):
+        send(local, "works", order=name, text="a" * size)
+        assert (len(listener.heard), run_of(local, rested).status.is_terminal) == (
+            (1, True) if name == "o-1" else (0, False)
+        )
+    omitted = ["event.data"] if size > 65_536 else None
+    assert [data.get("omitted") for _, data in listener.heard] == [omitted]
+    assert (listener.heard[0][1]["event"]["data"] == {}) == (omitted is not None)
+    assert run_of(local, waited).status == RunStatus.COMPLETED
+    assert run_of(local, waited).result == omitted
+
+
+def test_an_end_is_heard_by_a_run_that_was_received_before_and_is_created_after_though_data_are_left_out(
+    app: Stepwell, declare_plain: Declare, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare_plain(app, works, on="works", id="works")
+    order = {"data.function": "works", "data.event.data.order": "event.data.order"}
+    declare_plain(app, rests, on="rests", id="rests", cancel_on=CancelOn("stepwell/run.finished", match=order))
+    broken = [True]
+
+    def failing(ports: Any, app: str, function: str, *args: Any, **options: Any) -> Any:
+        if broken and function == "rests":
+            raise ConnectionError("an outage")
+        return start_run(ports, app, function, *args, **options)
+
+    monkeypatch.setattr(accept, "start_run", failing)
+    local = deploy(app)
+    rested = [local.send("rests", {"order": name}) for name in ("o-1", "o-2")]
+    local.advance("1s")
+    send(local, "works", order="o-1", text="a" * 70_000, wait="1s")
+    broken.clear()
+    local.advance("1h")
+    assert [run_of(local, each).status for each in rested] == [RunStatus.CANCELLED, RunStatus.SUSPENDED]

@@ -146,7 +146,7 @@ def test_a_deployment_between_two_messages_of_a_wide_fan_out_keeps_the_event_fro
         changed.function(on="go", id=f"fn-{number}")(_nothing)
 
     def deploy_in_between(*args: Any, **cursor: Any) -> None:
-        if cursor == {"function": "shop/fn-3"}:
+        if cursor.get("function") == "shop/fn-3":
             declare_as(local, changed)
         go_on(*args, **cursor)
 

@@ -11,6 +11,7 @@ from stepwell import Context, Event, EventModel, RunStatus, Stepwell
 from stepwell.engine import accept, looking_back, orchestrate
 from stepwell.engine.resolve import resolve_waiter
 from stepwell.events import Envelope
+from stepwell.ids import ulid_of
 from stepwell.testing import LocalStepwell
 from stepwell.testing.observations import Sent
 
@@ -377,3 +378,54 @@ def test_a_wait_that_has_been_resolved_meanwhile_is_looked_back_for_no_further(
     local.advance("1h")
     assert run_of(local, event_id).result == 7
     assert 20 <= len(looked) < 30
+
+
+@pytest.mark.parametrize("id", ["mine", None])
+@pytest.mark.parametrize("starts", [0, 1, 2])
+@pytest.mark.parametrize("known", [True, False])
+def test_an_event_that_was_accepted_before_ends_no_wait_that_began_later(
+    app: Stepwell, deploy: Deploy, id: str | None, starts: int, known: bool
+) -> None:
+    """Whoever made its id, whatever it starts, and whether or not anybody had ever waited for its name by then."""
+
+    @app.function(on="order", id="waits")
+    def waits(ctx: Context[Any]) -> Any:
+        ctx.step.sleep("rest", "1m")
+        return ctx.step.wait_for_event("paid", event="order/paid", timeout="1d") is not None
+
+    for number in range(starts):
+        app.function(on="order/paid", id=f"beside-{number}")(lambda ctx: None)
+    local = deploy(app)
+    if known:
+        local.send("order")
+        local.advance("2m")
+    waits_later = local.send("order")
+    local.run_until_idle()
+    paid = local.send("order/paid", {"n": 1}, id=id)
+    local.advance("5m")
+    if id is None or known or starts:  # an id of one's own is remembered once somebody listens to the name
+        for _ in range(2):
+            local.send("order/paid", {"n": 1}, id=paid)
+            local.advance("1m")
+    local.advance("1h")
+    assert run_of(local, waits_later, "waits").status == RunStatus.SUSPENDED
+    local.send("order/paid", {"n": 2})
+    local.advance("1m")
+    assert run_of(local, waits_later, "waits").result is True
+
+
+def test_a_wait_that_began_between_the_making_of_an_event_and_its_receipt_is_ended_by_it(
+    app: Stepwell, deploy: Deploy
+) -> None:
+    @app.function(on="order", id="waits")
+    def waits(ctx: Context[Any]) -> Any:
+        return ctx.step.wait_for_event("paid", event="order/paid", timeout="1d") is not None
+
+    local = deploy(app)
+    made = "evt_" + ulid_of(round(local.now().timestamp() * 1000), b"0123456789")
+    local.advance("1h")
+    order = local.send("order")
+    local.run_until_idle()
+    local.send("order/paid", id=made)
+    local.run_until_idle()
+    assert run_of(local, order).result is True

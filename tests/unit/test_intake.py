@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepwell.decisions.retries import redelivery_delay
-from stepwell.engine.intake import LONGEST_CALL, consume, read_message
+from stepwell.engine.intake import LONGEST_CALL, OLDEST, consume, read_message
 from stepwell.errors import StepwellError
 from stepwell.ids import message_event_id
 from stepwell.queue import RECEIVES
@@ -67,7 +67,7 @@ class Account:
         self.time += 1
         return {"results": [{"id": id, "outcome": "retry" if id in self.refused else "done"} for id in self.asked[-1]]}
 
-    def dead_letter(self, body: str, *, code: str, reason: str, group: str | None, event_id: str | None) -> None:
+    def dead_letter(self, body: str, *, code: str, reason: str, **told: Any) -> None:
         self.letters.append((body, code))
 
     def postpone(self, receipt: str, delay: float) -> None:
@@ -100,6 +100,7 @@ class TestReading:
             {"stepwell": "fanout", "event": {"name": ["x"]}, "cursor": {}, "sent": 0},
             {"stepwell": "look", "run": {}},
             {"stepwell": "lookback", "waiter": None},
+            {"stepwell": "effect", "place": 1},
             {"stepwell": "tick", "app": "a", "function": "f", "cron": "c", "tz": "UTC", "at": True},
             {"stepwell": "invoke", "run": "x" * 3000, "app": "shop", "function": "f", "data": {}, "ts": 0},
             {"stepwell": "invoke", "run": RUN, "app": "crm", "function": "f", "data": {}, "ts": 0},
@@ -121,6 +122,25 @@ class TestReading:
         assert redriven["event"]["id"] == first["event"]["id"]
         (own,) = read_message(message({**event(), "id": "o-1"}, "m-2", stepwell_id="evt_x"))
         assert own["event"]["id"] == "o-1"
+
+    @pytest.mark.parametrize(
+        ("told", "believed"),
+        [
+            (str(SENT - 5_000), SENT - 5_000),
+            (str(SENT - 60 * 86_400_000), SENT - OLDEST),
+            ("0", SENT - OLDEST),
+            (str(SENT + 1), SENT),
+            ("9" * 15, SENT),
+            *((odd, SENT) for odd in ("", "-1", "1e9", "soon", "9" * 400, "\u0661")),
+        ],
+    )
+    def test_a_dead_letter_that_is_sent_back_is_as_old_as_it_says_if_that_can_be(
+        self, told: str, believed: int
+    ) -> None:
+        (record,) = read_message(message(event(), stepwell_sent=told))
+        assert (record["sent"], record["event"]["ts"]) == (believed, believed)
+        (dated,) = read_message(message({**event(), "ts": SENT - 7}, stepwell_sent=told))
+        assert (dated["sent"], dated["event"]["ts"]) == (believed, SENT - 7)
 
 
 class TestOneBadMessage:

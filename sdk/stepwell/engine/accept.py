@@ -14,16 +14,17 @@ from typing import Any
 
 from stepwell.codec import JSON, parse, sendable
 from stepwell.decisions.routing import matching
+from stepwell.engine.announcing import with_all_data
 from stepwell.engine.cancelling import cancel_guarded, guarded_paths, note_event
+from stepwell.engine.receiving import Receipt, other_data, receive
 from stepwell.engine.resolve import resolve_waiter
 from stepwell.engine.starting import start_run
 from stepwell.errors import DuplicateEvent, InvalidEvent, Undecided
 from stepwell.events import Envelope, check_data, large_key
 from stepwell.ids import event_key, event_millis, run_id
 from stepwell.ports import Ports
-from stepwell.queue import Message
+from stepwell.queue import Message, effect
 from stepwell.store.apps import AppRecord
-from stepwell.store.events import KeptEvent, received_ulid
 from stepwell.store.guards import MARK, is_guard
 from stepwell.store.layout import ANY
 from stepwell.store.waiters import look_up
@@ -56,7 +57,7 @@ def accept(
     again: bool,
     cursor: Mapping[str, Any] | None = None,
 ) -> None:
-    """Accept an event that was sent at `sent` (milliseconds).
+    """Accept an event that the queue received at `sent` (milliseconds).
 
     `again` says that the message has been delivered before; `cursor` where a wide fan-out goes on, if it says so. Raises
     DuplicateEvent if another event had this id, with other data; InvalidEvent and NotSerializable for data in S3 that no
@@ -73,10 +74,29 @@ def accept(
         )
 
 
+def take_effect(ports: Ports, place: str, *, again: bool) -> None:
+    """Let the dated event that is listed at this place meet all who wait for it now, or are cancelled by it.
+
+    Who begins to wait at this very moment, after the time of the event, is not meant, whoever of us is faster.
+    """
+    found = ports.store.events.dated(place)
+    if found is None:
+        return None
+    (event, kept), now = found, ports.now()
+    key = event_key(event.name, event.id)
+    receipt = Receipt(kept.received, kept.received, kept.effect, kept.effect)
+    if receipt.is_ahead(now):  # this clock is behind that of the queue
+        return ports.queue.send(effect(place, delay=(kept.effect - now) / 1000))
+    ports.store.events.log_effect(event, key, kept.effect, now)
+    waited = _waited(*ports.store.apps.current([event.name]), event.name)
+    note_event(ports, event, key, receipt.effect, waited)
+    return _wake_waiters(ports, event, key, receipt, waited, again, {})
+
+
 def _opened(ports: Ports, event: Envelope) -> Envelope:
     """The event with the data that its sender put in S3, which nobody has looked at yet."""
     if event.ref is None:
-        return event
+        return with_all_data(ports, event)
     try:
         data = parse(ports.payloads.download(event.ref))
     except (ValueError, RecursionError):
@@ -92,60 +112,51 @@ def _routes(apps: Mapping[str, AppRecord], paths: Paths, event: Envelope) -> Rou
         meant, unknown = matching(app.functions, event)
         matched |= {f"{app.id}/{entry['id']}": (app.id, entry) for entry in meant}
         undecided |= {f"{app.id}/{entry['id']}": why for entry, why in unknown}
-    waited = guarded_paths(apps, event.name)
-    for (name, of), found in paths.items():
-        if of == event.name:
-            waited[name] = waited.get(name, set()) | found
-    return Routes({name: matched[name] for name in sorted(matched)}, undecided, waited)
+    return Routes({name: matched[name] for name in sorted(matched)}, undecided, _waited(apps, paths, event.name))
+
+
+def _waited(apps: Mapping[str, AppRecord], paths: Paths, name: str) -> dict[str, set[str]]:
+    waited = guarded_paths(apps, name)
+    for (app, of), found in paths.items():
+        if of == name:
+            waited[app] = waited.get(app, set()) | found
+    return waited
 
 
 def _pass_on(ports: Ports, event: Envelope, sent: int, routes: Routes, again: bool, cursor: Mapping[str, Any]) -> None:
     matched, waited = routes.matched, routes.waited
-    key = event_key(event.name, event.id)
-    data_digest = event.digest()
-    carried = event_millis(event.id)
-    received = sent if carried is None else carried
-    before: int | None = None
-
-    if carried is None and (matched or waited):
-        kept = KeptEvent(received, data_digest, (*matched, *routes.undecided), ports.now())
-        first = ports.store.events.keep(event, kept)
-        if first is not None:
-            if first.digest != data_digest:
-                raise DuplicateEvent(_other_data(event))
-            received, before = first.received, first.accepted
-            matched = {name: found for name, found in matched.items() if name in first.functions}
-    folded = carried is not None and len(matched) == 1
-    awaited = any(not path.startswith(MARK) for found in waited.values() for path in found)
-    if not cursor and (awaited or not matched or (carried is not None and not folded)):
-        ports.store.events.log(event, received_ulid(event.id, received, key), list(routes.matched), ports.now())
-
-    came = sent if before is None else received
+    key, data_digest = event_key(event.name, event.id), event.digest()
+    paths = {path for found in waited.values() for path in found}
+    receipt = receive(ports, event, sent, matched, routes.undecided, waited=paths, cursor=cursor)
+    if receipt.functions is not None:
+        matched = {name: found for name, found in matched.items() if name in receipt.functions}
     if "place" not in cursor:
-        after = cursor.get("function", "")
+        after, handed_on = cursor.get("function", ""), replace(event, seen=None)
         rest = [name for name in matched if name > after]
         for name in rest[:PER_MESSAGE]:
             app, entry = matched[name]
-            run = run_id(app, entry["id"], received, key)
+            run = run_id(app, entry["id"], receipt.received, key)
             existing = start_run(
-                ports, app, entry["id"], run, event, entry=entry, received=came, triggered=True, again=again
+                ports, app, entry["id"], run, handed_on, entry=entry, received=receipt.sent, triggered=True, again=again
             )
             if existing is not None and existing.event_digest != data_digest:
-                raise DuplicateEvent(_other_data(event))
+                raise DuplicateEvent(other_data(event))
+            if existing is not None and len(matched) == 1 and event_millis(event.id) is not None:
+                receipt = receipt.after_run(existing.created)
         if len(rest) > PER_MESSAGE:
-            return go_on(ports, event, sent, function=rest[PER_MESSAGE - 1])
-        note_event(ports, event, key, came, waited)
-    return _wake_waiters(ports, event, key, received, sent, waited, before, again, cursor)
+            return go_on(ports, event, receipt.sent, function=rest[PER_MESSAGE - 1], **receipt.cursor())
+        if receipt.is_ahead(ports.now()):
+            return None  # it will meet the others when it takes effect
+        note_event(ports, event, key, receipt.effect, waited)
+    return _wake_waiters(ports, event, key, receipt, waited, again, cursor)
 
 
 def _wake_waiters(
     ports: Ports,
     event: Envelope,
     key: str,
-    received: int,
-    sent: int,
+    receipt: Receipt,
     waited: Mapping[str, set[str]],
-    before: int | None,
     again: bool,
     cursor: Mapping[str, Any],
 ) -> None:
@@ -160,14 +171,13 @@ def _wake_waiters(
         value = None if path == ANY else look_up(scope, path)
         for waiter in ports.store.waiters.find(app, event.name, path, value, after=after):
             if seen == PER_MESSAGE:
-                return go_on(ports, event, sent, place=[app, path], after=last)
+                more: dict[str, Any] = {"place": [app, path], "after": last, **receipt.cursor()}
+                return go_on(ports, event, receipt.sent, **more)
             seen, last = seen + 1, f"{waiter.run}#{waiter.step}"
-            if before is not None and waiter.registered > before:
-                continue  # a duplicate of an event that had been accepted before this wait began
             if is_guard(waiter):
-                cancel_guarded(ports, waiter, event, key, sent if before is None else received)
-            else:
-                resolve_waiter(ports, waiter, event, key, received if before is None else before, again=again)
+                cancel_guarded(ports, waiter, event, key, receipt.effect)
+            elif receipt.before is None or waiter.registered <= receipt.before:
+                resolve_waiter(ports, waiter, event, key, receipt.effect, again=again)
         last = ""
     return None
 
@@ -180,10 +190,3 @@ def go_on(ports: Ports, event: Envelope, sent: int, **cursor: Any) -> None:
         ports.payloads.upload(reference, sendable(event.data))
         body["event"] = replace(event, data={}, ref=reference).as_json()
     ports.queue.send(Message(body))
-
-
-def _other_data(event: Envelope) -> str:
-    return (
-        f"An event {event.name!r} with id {event.id!r} and other data was accepted before. An id stands for one event: "
-        "use another id, or send the same data."
-    )

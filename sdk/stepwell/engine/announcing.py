@@ -12,10 +12,11 @@ No loops: a run that such an event has started is quiet. It announces nothing, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from stepwell.codec import JSON, deeper_than, loads, sendable
-from stepwell.decisions.listening import RUN_EVENTS, listened
+from stepwell.decisions.listening import RUN_EVENTS, is_run_event, listened
 from stepwell.engine.inputs import event_json, own_event
 from stepwell.errors import ErrorInfo, NotSerializable
 from stepwell.events import MAX_DEPTH, Envelope
@@ -26,6 +27,9 @@ from stepwell.store.apps import AppRecord
 
 MOST = 65_536
 """Characters of JSON that the result, and the data of the run's event, may each have to stand in a run event."""
+
+OMITTED_DATA = "event.data"
+"""How it is called in `omitted`, if it has more."""
 
 
 def ends_listened(apps: Iterable[AppRecord], run: RunState, event: Envelope) -> tuple[str, ...]:
@@ -44,20 +48,32 @@ def run_event(ports: Ports, run: RunState) -> Envelope:
         "reason": run.reason,
         "tags": dict(run.tags),
     }
-    omitted = []
+    omitted: list[JSON] = []
+    seen = None
     if not _fits(own.data):
+        seen = {**data, "event": {**data["event"]}}
         data["event"]["data"] = {}
-        omitted.append("event.data")
+        omitted.append(OMITTED_DATA)
     if run.result is not None:
         size = run.result["size"] if isinstance(run.result, Mapping) else 0
         if size <= MOST and _fits(result := loads(ports.payloads.unpack(run.result))):
             data["result"] = result
+            seen = seen and {**seen, "result": result}
         else:
             omitted.append("result")
     if omitted:
         data["omitted"] = omitted
     event_id, name = event_id_of(derived_ulid(ended, "ended", run.id)), RUN_EVENTS[run.status]
-    return Envelope(event_id, name, data, ended, own.tenant, trace=own.trace)
+    return Envelope(event_id, name, data, ended, own.tenant, trace=own.trace, seen=seen)
+
+
+def with_all_data(ports: Ports, event: Envelope) -> Envelope:
+    """A run event as conditions are to see it: those that asked for the data of the run's event held when the run was
+    accepted, and are not to fail at its end because the data is left out. Any other event is as it is."""
+    if event.seen is not None or not is_run_event(event.name) or OMITTED_DATA not in event.data.get("omitted", ()):
+        return event
+    run = ports.store.runs.read(event.data["run_id"])
+    return event if run is None else replace(event, seen=run_event(ports, run).seen)
 
 
 def cause(ports: Ports, run: RunState) -> Envelope:

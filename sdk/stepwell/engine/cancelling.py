@@ -15,6 +15,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from stepwell.codec import JSON
+from stepwell.engine.announcing import with_all_data
 from stepwell.engine.ending import cancel
 from stepwell.engine.keeping import month_ttl
 from stepwell.engine.resolve import waiter_takes
@@ -82,7 +83,7 @@ def _caught_by(ports: Ports, guard: Waiter, run: RunState) -> bool:
     for note in ports.store.guards.notes(guard):
         if note.came >= guard.until or (note.came == guard.registered and note.run != run.id):
             continue  # too late; or handled before the run in the very millisecond in which both came
-        event = ports.store.events.unpack(note.event)
+        event = with_all_data(ports, ports.store.events.unpack(note.event))
         if _means(ports, guard, event, run):
             cancel(ports, run.id, _reason(event))
             return True
@@ -117,7 +118,8 @@ def guarded_paths(apps: Mapping[str, AppRecord], name: str) -> dict[str, set[str
 
 
 def note_event(ports: Ports, event: Envelope, key: str, came: int, waited: Mapping[str, Iterable[str]]) -> None:
-    """Note the event in each place where it may be looked for by a run that is just being created."""
+    """Note the event in each place where it may be looked for by a run that is just being created. `came` is when it was
+    received first, or took effect."""
     for app, paths in waited.items():
         for path in paths:
             if path.startswith(MARK):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from stepwell.codec import JSON, deeper_than, parse, sendable, spelled
@@ -21,7 +22,7 @@ from stepwell.events import MAX_DEPTH, Envelope, check_id, check_made, event_ts,
 from stepwell.ids import app_of, is_run_id, message_event_id
 from stepwell.native import Unreadable, native_events
 from stepwell.ports import Ports
-from stepwell.queue import LETTER_ID
+from stepwell.queue import LETTER_ID, LETTER_SENT
 
 logger = logging.getLogger("stepwell")
 
@@ -35,6 +36,7 @@ INTERNAL: Mapping[str, Mapping[str, type]] = {
     "wake": {"run": str},
     "invoke": {"run": str, "app": str, "function": str},
     "fanout": {"event": dict, "cursor": dict, "sent": int},
+    "effect": {"place": str},
     "lookback": {"waiter": dict},
     "children": {"run": str, "after": str},
     "drain": {"gate": str},
@@ -42,6 +44,8 @@ INTERNAL: Mapping[str, Mapping[str, type]] = {
 }
 """The engine's own messages and the fields they need."""
 _HALF = re.compile("[\ud800-\udfff]")
+OLDEST = 28 * 86_400_000
+"""Milliseconds by which a dead letter that is sent back may have been received earlier: so long the two queues keep it."""
 PART = "#"
 """Between a message's id and the number of an event in it, where it holds more than one."""
 UNREADABLE = "unreadable"
@@ -113,7 +117,8 @@ def read_message(message: Message) -> list[Record]:
     test message. Of several, one may be UNREADABLE. Raises a StepwellError for a message that can never be handled.
     """
     message_id, sent = message["messageId"], int(message.get("attributes", {}).get("SentTimestamp", 0))
-    read: Record = {"id": message_id, "sent": sent}
+    first = _first_sent(message)
+    read: Record = {"id": message_id, "sent": first}
     if _receives(message) > 1:
         read["again"] = True
     try:
@@ -132,19 +137,21 @@ def read_message(message: Message) -> list[Record]:
     events = native_events(body, sent=sent)
     if events is None:
         events = [parse_envelope(body, default_id=_default_id(message, sent), received_ms=sent)]
-    records = [{**read, **_event(event, sent)} for event in events]
+    records = [{**read, **_event(event, sent, first)} for event in events]
     for n, record in enumerate(records[1:], 1):
         record["id"] = f"{message_id}{PART}{n}"
     return records
 
 
-def _event(event: Envelope | Unreadable, sent: int) -> Record:
-    """One event of a message, or what stands in the place of one."""
+def _event(event: Envelope | Unreadable, sent: int, first: int) -> Record:
+    """One event of a message, sent now and received `first` before, or what stands in the place of one."""
     if isinstance(event, Unreadable):
         return {
             "kind": UNREADABLE, "body": spelled(event.body), "code": event.error.code, "reason": event.error.message
         }  # fmt: skip
     check_made(event.id, sent)
+    if event.ts == sent:  # its sender gave no time
+        event = replace(event, ts=first)
     return {"kind": "event", "event": event.as_json()}
 
 
@@ -152,6 +159,14 @@ def _default_id(message: Message, sent: int) -> str:
     """The id of an event whose sender gave it none. A dead letter that is sent back brings the one it had."""
     told = message.get("messageAttributes", {}).get(LETTER_ID, {}).get("stringValue")
     return message_event_id(sent, message["messageId"]) if told is None else check_id(told)
+
+
+def _first_sent(message: Message) -> int:
+    """When the queue received the message first, milliseconds. A dead letter that is sent back says it; as anybody who may
+    send could, it is believed only as far as it can be true."""
+    sent = int(message.get("attributes", {}).get("SentTimestamp", 0))
+    told = message.get("messageAttributes", {}).get(LETTER_SENT, {}).get("stringValue", "")
+    return min(max(int(told), sent - OLDEST), sent) if re.fullmatch("[0-9]{1,15}", told) else sent
 
 
 def _receives(message: Message) -> int:
@@ -262,7 +277,8 @@ def _ask(ports: Ports, batch: list[Record]) -> list[dict[str, Any]]:
 def _bury(ports: Ports, message: Message, code: str, reason: str, event_id: str | None = None) -> bool:
     try:
         group = message.get("attributes", {}).get("MessageGroupId")
-        ports.queue.dead_letter(message["body"], code=code, reason=reason, group=group, event_id=event_id)
+        first = _first_sent(message)
+        ports.queue.dead_letter(message["body"], code=code, reason=reason, group=group, event_id=event_id, sent=first)
     except Exception:  # then the message itself stays, and is tried again
         logger.exception("message %s could not be moved to the dead-letter queue", message["messageId"])
         return False

@@ -19,14 +19,15 @@ from typing import Any
 
 from stepwell.codec import JSON
 from stepwell.decisions.routing import name_matches
+from stepwell.engine.announcing import with_all_data
 from stepwell.engine.inputs import own_event
 from stepwell.engine.resolve import resolve_waiter, waiter_takes
 from stepwell.events import Envelope
 from stepwell.ids import app_of, event_key, ulid_of
 from stepwell.ports import Ports
 from stepwell.queue import Message
-from stepwell.records import TERMINAL, RunState
-from stepwell.store.events import DAY_MS
+from stepwell.records import TERMINAL, RunState, Stored
+from stepwell.store.events import AT_ONCE, DAY_MS
 from stepwell.store.layout import DONE_SHARDS, DUE_SHARDS, TAKEN
 from stepwell.store.waiters import Waiter
 
@@ -138,7 +139,8 @@ class _Past:
         if place[0] != LOG:
             run = self._ports.store.runs.read(key)
             return None if run is None else self._event_of(run)
-        return self._ports.store.events.logged_at(key)
+        logged = self._ports.store.events.logged_at(key)
+        return None if logged is None else with_all_data(self._ports, logged)
 
     def _places(self, thorough: bool) -> Iterator[Place]:
         for day, shard in self._ports.store.events.partitions(self._since, self._until):
@@ -173,7 +175,7 @@ class _Past:
         events = self._ports.store.events
         for key, stored in events.logged_in(day, shard, self._since, self._until, after=after):
             named = key.partition("#")[2] == self._name
-            yield Found(key, partial(events.unpack, stored) if named else None)
+            yield Found(key, partial(self._unpacked, stored) if named else None)
 
     def _started(self, runs: list[str]) -> Iterator[Found]:
         """Runs and, of those whose event has the name and came in that time, the event that started them."""
@@ -189,7 +191,15 @@ class _Past:
         again = run.replay_of is not None or run.fork is not None  # then its event came earlier than it did
         if run.event_name != self._name or run.created < self._since or again:
             return None
-        return partial(self._event_of, run)
+        return partial(self._started_by, run)
+
+    def _unpacked(self, stored: Stored) -> Envelope:
+        return with_all_data(self._ports, self._ports.store.events.unpack(stored))
+
+    def _started_by(self, run: RunState) -> Envelope | None:
+        """The event of the run, unless it is dated: then it stands in the log, where it took effect."""
+        event = self._event_of(run)
+        return None if event is None or event.ts > run.created + AT_ONCE else event
 
     def _event_of(self, run: RunState) -> Envelope | None:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from stepwell.codec import JSON
-from stepwell.engine.accept import Paths, accept
+from stepwell.engine.accept import Paths, accept, take_effect
 from stepwell.engine.following import abandon, go_on_with_children, outlived
 from stepwell.engine.lines import follow
 from stepwell.engine.look import look_at
@@ -88,6 +88,8 @@ def _handle(ports: Ports, record: Record, apps: Mapping[str, AppRecord], paths: 
     elif kind == "fanout":
         event = Envelope.from_json(record["event"])
         accept(ports, event, record["sent"], apps, paths, again=again, cursor=record["cursor"])
+    elif kind == "effect":
+        take_effect(ports, record["place"], again=again)
     elif kind == "drain":
         follow(ports, record["gate"], after=record.get("after", ""))
     elif kind == "heard":

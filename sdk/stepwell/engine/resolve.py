@@ -18,7 +18,7 @@ from stepwell.ids import digest
 from stepwell.payloads import INLINE_STEP
 from stepwell.ports import Ports
 from stepwell.records import RunState, RunStatus, StepState, StepStatus, Stored
-from stepwell.store.waiters import Waiter, look_up
+from stepwell.store.waiters import Waiter, meets
 
 STEP_OVERHEAD = 320
 """Bytes of a step item besides its result, roughly: what compression has to look at."""
@@ -27,7 +27,7 @@ STEP_OVERHEAD = 320
 def waiter_takes(ports: Ports, waiter: Waiter, event: Envelope, run: RunState | None) -> bool:
     """Whether the event is what the waiter waits for. `event` in its condition is the run's own event."""
     scope = event.scope()
-    if any(look_up(scope, path) != value for path, value in waiter.match.items()):
+    if not all(meets(scope, path, value) for path, value in waiter.match.items()):
         return False
     if waiter.where is None:
         return True
@@ -37,7 +37,8 @@ def waiter_takes(ports: Ports, waiter: Waiter, event: Envelope, run: RunState | 
 def resolve_waiter(ports: Ports, waiter: Waiter, event: Envelope, key: str, happened: int, *, again: bool) -> bool:
     """Give the event to a waiter if it takes it; says whether the wait was resolved by this event.
 
-    `happened` is when the event was received (milliseconds): an event at or after the time-out comes too late.
+    `happened` is when the event was received first, or took effect (milliseconds): at or after the time-out it comes too
+    late.
     """
     run = ports.store.runs.read(waiter.run)
     if run is None or not run.is_live or happened >= waiter.until:

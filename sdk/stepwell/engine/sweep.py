@@ -21,6 +21,7 @@ from stepwell.decisions.deadlines import deadline
 from stepwell.decisions.next import GRACE, Next, decide, look_again, rest
 from stepwell.engine.due import Action, Kind
 from stepwell.engine.lines import BACKSTOP, overdue_lines
+from stepwell.engine.receiving import overdue_effects
 from stepwell.engine.ticking import overdue_schedules
 from stepwell.ports import Ports
 from stepwell.queue import Message, look
@@ -127,5 +128,10 @@ def _pages(keys: Iterator[Key]) -> Iterator[list[Key]]:
         yield page
 
 
-KINDS: Mapping[str, Kind] = {"RUN": _overdue_runs, "CRON": overdue_schedules, "GATE": overdue_lines}
+KINDS: Mapping[str, Kind] = {
+    "RUN": _overdue_runs,
+    "CRON": overdue_schedules,
+    "GATE": overdue_lines,
+    "EVENTS": overdue_effects,
+}
 """Who decides about an item that is due, by what its pk begins with."""

@@ -1,9 +1,12 @@
-"""Events that no run item holds: those that matched nothing or much, and those with an id their senders chose."""
+"""Events that no run item holds alone: those that matched nothing or much, that somebody may wait for or be cancelled by,
+that take effect later, and those with an id their senders chose.
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -14,7 +17,8 @@ from stepwell.ids import event_millis, ulid_millis, ulid_of
 from stepwell.payloads import INLINE_STEP, Payloads
 from stepwell.records import Stored
 from stepwell.store import layout
-from stepwell.store.table import Lost, Table
+from stepwell.store.due import Key
+from stepwell.store.table import Item, Lost, Table
 from stepwell.threads import Threads, together
 
 DAY_MS = 86_400_000
@@ -23,18 +27,38 @@ RECENT = 800
 RECENT_DAYS = 7
 FIRST_PAGE = 10
 """Logged events read at once of each shard; more if more are asked for."""
+AT_ONCE = 1000
+"""Milliseconds by which an event may be dated ahead and still take effect at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptEvent:
-    """What the table knows of an event with a chosen id."""
+    """What is known of the first acceptance of an event. All times are milliseconds."""
 
     received: int
+    """When the queue received it."""
     digest: str
     functions: tuple[str, ...]
-    """Those it matched when it was first received, as `app/function`."""
+    """Those it matched then, as `app/function`."""
     accepted: int
-    """When it was first handled, milliseconds."""
+    """When it was first handled."""
+    effect: int
+    """When it takes effect: as soon as it was received, unless it is dated later."""
+
+    @property
+    def dated(self) -> bool:
+        """Whether it took effect only some time after it was first handled."""
+        return self.effect > self.accepted + AT_ONCE
+
+    @property
+    def lasts(self) -> int:
+        """The last moment at which it does something by itself."""
+        return max(self.accepted, self.effect)
+
+
+def effect_of(event: Envelope, received: int) -> int:
+    """When an event that was received then takes effect."""
+    return event.ts if event.ts > received + AT_ONCE else received
 
 
 class Events:
@@ -47,62 +71,55 @@ class Events:
 
     def keep(self, event: Envelope, kept: KeptEvent) -> KeptEvent | None:
         """Keep an event under the id its sender chose. CREATE: returns None if it is new, else what was kept first."""
-        try:
-            self._table.put(
-                {
-                    "pk": layout.event_pk(event.id),
-                    "sk": event.name,
-                    "received": kept.received,
-                    "digest": kept.digest,
-                    "functions": list(kept.functions),
-                    "accepted": kept.accepted,
-                    "ttl": self._ttl(kept.accepted),
-                },
-                if_=layout.CREATE,
-            )
-        except Lost as lost:
-            first = lost.item or {}
-            return KeptEvent(first["received"], first["digest"], tuple(first["functions"]), first["accepted"])
-        return None
+        return self._first({"pk": layout.event_pk(event.id), "sk": event.name}, kept)
 
     def named(self, event_id: str) -> list[tuple[str, KeptEvent]]:
         """The events kept under an id, with their names: the same id under two names is two events."""
-        return [
-            (item["sk"], KeptEvent(item["received"], item["digest"], tuple(item["functions"]), item["accepted"]))
-            for item in self._table.query(layout.event_pk(event_id))
-        ]
+        return [(item["sk"], _kept(item)) for item in self._table.query(layout.event_pk(event_id))]
 
-    def log(self, event: Envelope, ulid: str, functions: Sequence[str], now: int) -> None:
-        """List an event by its time. Unconditional: a second delivery writes the same again."""
+    def log(self, event: Envelope, ulid: str, kept: KeptEvent, *, due: int | None = None) -> KeptEvent | None:
+        """List an event by its time. CREATE: returns None if it is new, else what was listed first.
+
+        due: when the sweeper is to see to it that it takes effect, milliseconds.
+        """
         pk, sk = layout.log_pk(ulid), f"{ulid}#{event.name}"
-        self._table.put(
-            {
-                "pk": pk,
-                "sk": sk,
-                "event": self.pack(event, beside=len(pk) + len(sk) + 60),
-                "functions": list(functions) or None,
-                "ttl": self._ttl(now),
-            }
-        )
+        item: Item = {"pk": pk, "sk": sk, "event": self.pack(event, beside=len(pk) + len(sk) + 130)}
+        if due is not None:
+            item["due_pk"], item["due_sk"] = layout.due_key(f"{pk}#{sk}", due)
+        return self._first(item, kept)
 
-    def logged(self, ulid: str, name: str) -> tuple[str, ...] | None:
-        """The functions that the logged event matched, None if it is not in the log."""
-        item = self._table.get(layout.log_pk(ulid), f"{ulid}#{name}")
-        return None if item is None else tuple(item.get("functions", ()))
+    def log_effect(self, event: Envelope, key: str, effect: int, now: int) -> None:
+        """List a dated event once more, by the time at which it took effect: there a wait that looks back finds it.
+        Unconditional: repeated it is the same."""
+        ulid = ulid_of(effect, bytes.fromhex(key)[:10])
+        pk, sk = layout.log_pk(ulid), f"{ulid}#{event.name}"
+        stored = self.pack(event, beside=len(pk) + len(sk) + 60)
+        self._table.put({"pk": pk, "sk": sk, "event": stored, "took_effect": True, "ttl": self._ttl(now)})
+
+    def dated(self, place: str) -> tuple[Envelope, KeptEvent] | None:
+        """The dated event that is listed at this place, `<ULID>#<name>`, by the time it was received; None if there is
+        none (any longer)."""
+        item = self._table.get(layout.log_pk(place.partition("#")[0]), place)
+        if item is None or not _is_dated(item):
+            return None
+        return self.unpack(item["event"]), _kept(item)
+
+    def due(self, keys: Iterable[Key]) -> Iterator[tuple[Key, int, int]]:
+        """Those of the dated events with these keys that stand in the index: when each is due, and takes effect."""
+        for item in self._table.batch_get(keys):
+            if "due_sk" in item:
+                yield (item["pk"], item["sk"]), int(item["due_sk"]), _kept(item).effect
+
+    def posted(self, key: Key, seen: int) -> None:
+        """Somebody has been asked to let a dated event take effect at its time: it leaves the index. SEEN_DUE."""
+        values = {":seen_due": f"{seen:015d}"}
+        with suppress(Lost):
+            self._table.update(*key, remove=("due_pk", "due_sk"), if_=layout.SEEN_DUE, values=values, returning="NONE")
 
     def logged_at(self, place: str) -> Envelope | None:
         """The logged event that stands at this place, `<ULID>#<name>`, None if it is not (or no longer) in the log."""
         item = self._table.get(layout.log_pk(place.partition("#")[0]), place)
         return None if item is None else self.unpack(item["event"])
-
-    def between(self, since: int, until: int) -> Iterator[Envelope]:
-        """The logged events received from `since` to `until` (milliseconds), by day, oldest first within a shard.
-
-        Strongly consistent.
-        """
-        for day, shard in self.partitions(since, until):
-            for _, stored in self.logged_in(day, shard, since, until):
-                yield self.unpack(stored)
 
     def partitions(self, since: int, until: int) -> Iterator[tuple[int, int]]:
         """The parts of the log for that time, in order: the beginning of a day (milliseconds), and a shard of it."""
@@ -113,12 +130,12 @@ class Events:
     def logged_in(
         self, day: int, shard: int, since: int, until: int, *, after: str = ""
     ) -> Iterator[tuple[str, Stored]]:
-        """The logged events of one part, received from `since` to `until`: where each stands, `<ULID>#<name>`, and the
-        event, packed. Oldest first, those up to the place `after` left out. Strongly consistent."""
+        """The logged events of one part that took effect from `since` to `until`: where each stands, `<ULID>#<name>`, and
+        the event, packed. Oldest first, those up to the place `after` left out. Strongly consistent."""
         lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10) + "~"
         pk = layout.log_pk(ulid_of(day, b"\0" * 10), shard)
         for item in self._table.query(pk, between=(max(lowest, after), highest)):
-            if item["sk"] > after:
+            if item["sk"] > after and not _is_dated(item):
                 yield item["sk"], item["event"]
 
     def newest(self, since: int, until: int, name: str | None, *, threads: Threads) -> Iterator[tuple[int, Envelope]]:
@@ -133,11 +150,11 @@ class Events:
         begun = [chain([head], shard) for head, shard in zip(heads, shards, strict=True) if head is not None]
         for item in heapq.merge(*begun, key=lambda item: str(item["sk"]), reverse=True):
             ulid, _, named = item["sk"].partition("#")
-            if name in (None, named):
+            if name in (None, named) and "took_effect" not in item:
                 yield ulid_millis(ulid) or 0, self.unpack(item["event"])
 
     def recent(self, name: str, since: int, until: int) -> tuple[list[Envelope], bool]:
-        """Logged events of this name received from `since` to `until`, newest first, and whether these are all.
+        """Logged events of this name that took effect from `since` to `until`, newest first, and whether these are all.
 
         It looks at so many events of any name at most, on so many days: see RECENT and RECENT_DAYS.
         """
@@ -150,7 +167,7 @@ class Events:
                 items = self._table.query(pk, between=(lowest, highest), newest_first=True, page=share)
                 looked = list(islice(items, share))
                 complete = complete and len(looked) < share
-                found += [item for item in looked if item["sk"].partition("#")[2] == name]
+                found += [item for item in looked if item["sk"].partition("#")[2] == name and not _is_dated(item)]
             if not complete:
                 break
         events = [self.unpack(item["event"]) for item in sorted(found, key=lambda item: str(item["sk"]), reverse=True)]
@@ -176,8 +193,38 @@ class Events:
         """The event with its data fetched, if that lies in S3."""
         return event if event.ref is None else event.with_data(loads(self._payloads.download(event.ref)))
 
+    def _first(self, item: Item, kept: KeptEvent) -> KeptEvent | None:
+        """Put what is known of the first acceptance. CREATE: None if this is the first, else that which was."""
+        item |= {
+            "received": kept.received,
+            "digest": kept.digest,
+            "functions": list(kept.functions) or None,
+            "accepted": kept.accepted,
+            "effect": kept.effect if kept.effect != kept.received else None,
+            "ttl": self._ttl(kept.lasts),
+        }
+        try:
+            self._table.put(item, if_=layout.CREATE)
+        except Lost as lost:
+            return _kept(lost.item or item)
+        return None
+
     def _ttl(self, ms: int) -> int:
         return ms // 1000 + round(self._retention)
+
+
+def _kept(item: Item) -> KeptEvent:
+    """What an item says of the first acceptance. Of what earlier releases logged it is the time in the key."""
+    listed = ulid_millis(item["sk"].partition("#")[0]) or 0
+    received: int = item.get("received", listed)
+    accepted: int = item.get("accepted", listed)
+    effect: int = item.get("effect", received)
+    return KeptEvent(received, item.get("digest", ""), tuple(item.get("functions", ())), accepted, effect)
+
+
+def _is_dated(item: Item) -> bool:
+    """Whether the item of the log is of an event that takes effect later than it was received."""
+    return "effect" in item and _kept(item).dated
 
 
 def received_ulid(event_id: str, received: int, key: str) -> str:

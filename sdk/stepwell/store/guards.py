@@ -35,7 +35,7 @@ class Note:
     """An event that came."""
 
     came: int
-    """When the queue received it, milliseconds."""
+    """When the queue received it first, or it took effect; milliseconds."""
     event: Stored
     run: str | None
     """The run whose guard it met while the run did not exist."""

@@ -8,7 +8,7 @@ One table, keys `pk` and `sk`, one index `due` (keys only), `ttl` for cleaning u
     step     RUN#<run>                      STEP#<key>            one checkpoint
     input    RUN#<run>                      EVENT                 the run's event, if too large for the run item
     event    EVENT#<id>                     <name>                an event whose id its sender chose and that matched
-    log      EVENTS#<day>#<shard>           <ULID>#<name>         an event that no run item holds, listed by its time
+    log      EVENTS#<day>#<shard>           <ULID>#<name>         an event that is not in one run item alone, by its time
     waiter   WAIT#<app>#<name>#<path>=<v>   <run>#<step>          a step that waits for an event
     guard    WAIT#<app>#<name>#<path>=<v>   <run>#!cancel.<n>     a run that such an event cancels
     came     CAME#<app>#<name>#<path>=<v>   <ms>#<event key>      an event that came for guards (and #<run>: met no run)
@@ -46,9 +46,21 @@ schedule and tick, so it runs once. Registration creates the items of new schedu
 stay as they are, and deletes the rest. An item is only the clock: whether a tick counts is decided by the manifest
 when it comes.
 
+A **dated event** stands there, by its item of the log, from its acceptance until shortly before it takes effect, if that is
+further away than a message can be delayed. The sweeper posts the message and then takes the item out of the index (SEEN_DUE).
+Its time decides whom it meets, and not when that message is handled; and when it has taken effect it is listed once more, by
+that time (`took_effect`), for waits that look back.
+
 **What an event costs.** An event with a generated id that matches one function is folded into that run's item: two
 writes with the index. One that matches nothing is one log item. One whose id the sender chose gets an item under that
 id too, because its duplicate may come days later and must find out when the first one was received.
+
+**The first acceptance** of an event decides whom it meets: who waited then, and runs that were accepted by then. So it is
+written before anything else is done, and only once (CREATE): when the queue received it (`received`), when it was handled
+(`accepted`), when it takes effect if that is later (`effect`), and the digest of its data. It stands in the item under the id
+if its sender chose that. For a generated id it stands in the log, whose key follows from the id, as soon as somebody may wait
+for the event or be cancelled by it; where nobody may, and one run holds the event, that run tells since when. It is kept for
+the retention, counted from the acceptance or the effect, whichever is later.
 
 **Retention.** A run item gets its ttl when it ends. A step, and what else lies beside a run, gets one when it is written,
 far past the run's next wake-up. So do the run's tags, its guards, and the gates that remember it. A run that rests into a
@@ -87,7 +99,7 @@ All writes that race are one conditional write; whoever loses reads the winner f
 from there. An SDK that lost the answer to a write that took effect repeats it and is refused by its own first write:
 so every loser first looks whether the winner is itself.
 
-    CREATE          the item does not exist. A duplicate event meets its own run here.
+    CREATE          the item does not exist. A duplicate event meets its own run here, and its first acceptance.
     EXISTING        the item exists: what is gone is not made anew.
     CLAIM           the run is queued and nobody has claimed it since this dispatch was sent (same epoch). Of two
                     deliveries of one dispatch one wins; a delayed one, of an older epoch, never does.
@@ -116,7 +128,8 @@ so every loser first looks whether the winner is itself.
     ANSWERABLE      a callback that is open, in time, and whose heartbeat is not overdue: the earlier of answer and
                     time-out stands, whenever somebody looks.
     UNBEATEN        the callback is open and no heartbeat has come since the holder looked.
-    SEEN_DUE        due_at is what the sweeper saw: of two sweepers one moves it. (Of a run, a schedule or a gate.)
+    SEEN_DUE        due_at is what the sweeper saw: of two sweepers one moves it. (Of a run, a schedule, a gate or
+                    a dated event.)
     LONGER          the tag is not filed, or would expire earlier.
     STANDS          the note names the run that was read: of two who ask for another run one does.
 

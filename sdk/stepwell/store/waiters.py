@@ -99,6 +99,12 @@ def look_up(scope: Mapping[str, Any], path: str) -> JSON:
     return value
 
 
+def meets(scope: Mapping[str, Any], path: str, value: JSON) -> bool:
+    """Whether an event has this value at the path. Compared as the keys of waiters are, whichever path one is filed under:
+    by the JSON text, so that 1, 1.0, true and "1" are four values."""
+    return canonical(look_up(scope, path)) == canonical(value)
+
+
 def _waiter(app: str, event: str, item: Item) -> Waiter:
     run, _, step = item["sk"].partition("#")
     return Waiter(
