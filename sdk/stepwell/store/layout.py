@@ -60,7 +60,9 @@ addition without a condition) and gets its ttl, some hours past its window, with
 counter that is gone.
 
 **Callbacks.** The record of one holds the `proof` of its token, a SHA-256, from its creation on: a token is handed out only
-after that. The key that makes tokens is not stored here, nor in the bucket (`keyring`), so nothing that is makes one.
+after that. The key that makes tokens is not stored here, nor in the bucket (`keyring`), so nothing that is makes one. It
+names the step that hands it out (`submit`), and the place that the order of resolutions had come to when it was created
+(`begun`): a fork in which it begins anew has to hand its new token out again, by whatever came after that.
 
 **Apps.** What is registered of an app stands in one item, whatever its size: the bucket deletes by age.
 
