@@ -33,6 +33,10 @@ Run ids begin with the app id and a dot, so one `dynamodb:LeadingKeys` condition
 `DONE#<app>/<function>#<end>#<shard>` / run id once it has ended. The sweeper reads the first, lists of runs both. It is
 eventually consistent, so whoever finds a run in it reads the run itself before acting.
 
+A run that has ended and still owes its end to somebody stands under `DUE#<shard>`, too, and its due_at begins with `!`: ahead
+of all that lives. So a list of runs that have ended finds it, by reading those few alone; and the sweeper gets all that is due
+with one Query a shard.
+
 An end is a status, or `taken` for the run of an event that a batch took along: lists of runs have the batch's run in its
 stead, lists of events read it. Run ids sort by time, so a list of any stretch of time takes one range of each partition, 4
 shards for a function and an end, no matter how old the deployment is. Such a partition holds as many runs as are kept; in
@@ -332,9 +336,24 @@ def cron_sk(function: str, expression: str, tz: str) -> str:
     return f"{function}#{tz}#{expression}"
 
 
-def due_key(owner: str, due_ms: int) -> tuple[str, str]:
-    """Where a live run, or whatever else the sweeper is to look at, stands in the index; `owner` spreads the load."""
-    return f"DUE#{shard_of(owner, DUE_SHARDS)}", f"{due_ms:015d}"
+OWING = "!"
+"""Before the due_at of a run that has ended and owes its end to somebody."""
+
+
+def due_key(owner: str, due_ms: int, *, owing: bool = False) -> tuple[str, str]:
+    """Where a live run, one that has ended (`owing`), or whatever else the sweeper is to look at, stands in the index;
+    `owner` spreads the load."""
+    return due_pk(shard_of(owner, DUE_SHARDS)), f"{OWING if owing else ''}{due_ms:015d}"
+
+
+def due_pk(shard: int) -> str:
+    """One partition of what is due in the index."""
+    return f"DUE#{shard}"
+
+
+def due_millis(due_sk: str) -> int:
+    """When something that stands there is due, milliseconds."""
+    return int(due_sk.removeprefix(OWING))
 
 
 KEYS_PK = "KEYS"
