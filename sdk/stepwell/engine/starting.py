@@ -16,7 +16,7 @@ from stepwell.engine.cancelling import caught, file_guards
 from stepwell.engine.dispatching import dispatch
 from stepwell.engine.forking import branch_off
 from stepwell.engine.keeping import kept_until
-from stepwell.engine.tagging import tagged
+from stepwell.engine.tagging import file_tags, file_taken, tagged
 from stepwell.events import INVOKED, Envelope
 from stepwell.payloads import INLINE_RUN
 from stepwell.ports import Ports
@@ -80,7 +80,7 @@ def start_run(
     )
     if not state.quiet and call is None:
         state = replace(state, announces=ends_listened(ports.store.apps.known.values(), state, event))
-    state = tagged(ports, _with_event(ports, state, event), entry, event)
+    state = tagged(_with_event(ports, state, event), entry, event)
     gated = entry is not None and has_gates(entry) and call is None
     if event.ts > now + 1000 and parent is None:
         wake_at = soonest(state, event.ts)
@@ -93,6 +93,7 @@ def start_run(
     if entry is not None and gated:  # which also decides when it is looked at
         stands, new = admit_run(ports, state, entry, event, triggered=triggered)
     else:
+        file_tags(ports, state, event)
         existing = ports.store.runs.create(state)
         stands, new = (state, True) if existing is None else (existing, False)
     ours = stands.seed == state.seed  # otherwise the answer to our own write was lost
@@ -100,7 +101,9 @@ def start_run(
         return None if new or ours else stands  # an event that cancels it was faster
     if stands.status is RunStatus.QUEUED and stands.epoch == 0 and (new or again or ours):
         dispatch(ports, stands)  # again: created by a delivery that was cut off before it could ask
-    if again and stands.taken_by is not None:
+    if (again or (ours and not new)) and stands.taken_by is not None:
+        if stands.tags:
+            file_taken(ports, stands, ports.store.runs.read(stands.taken_by))
         ports.queue.send(look(stands.taken_by))
     return None if new or ours else stands
 

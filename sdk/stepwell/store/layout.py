@@ -16,7 +16,7 @@ One table, keys `pk` and `sk`, one index `due` (keys only), `ttl` for cleaning u
     app      APP                            APP#<app>             the registered manifest and the workers' ARNs
     version  APP                            VERSION               a counter, moved by every registration
     paused   APP                            PAUSED#<app>/<function>  its starts wait
-    tag      TAG#<app>#<name>=<value>       <run>                 a run under a business key
+    tag      TAG#<app>#<name>=<value>       <run>                 a run under a business key, its own or (taken) an event's
     member   RUN#<run>                      MEMBER#<n>            an event that a batch takes along
     gate     GATE#<app>#<function>#<kind>#<key>  GATE             a counter of slots, or what a bucket remembers
     place    GATE#... (the same)            LINE#<rank>#<run>     a run that waits in the gate's line
@@ -72,7 +72,11 @@ names the step that hands it out (`submit`), and the place that the order of res
 
 **Tags.** A run's tags are filed before the run itself, so there is no run that its tags do not lead to; a tag without a
 run is passed over. Filing again only ever prolongs (LONGER): a duplicate of its event, which knows nothing of the run's
-rest, must not cut it short.
+rest, must not cut it short. The run of an event that a batch takes along is not filed. Its tags lead to the batch's run,
+marked `taken` since that run itself does not have them, and are filed after the write by which it joins: what is marked is
+true. If that is cut off, the event is delivered again and files them. So a list by a tag has each batch once, under its own
+run's id, wherever the ids of its events lie. They stand in the `member`, too, for when all that belongs to the run is
+prolonged.
 
 **Forks.** A fork's kept checkpoints are written before its run item, under an id nobody knows yet. Cut off in between,
 they start nothing and expire. They have no shape (a step is found by its key and kind, whatever its arguments are now)
