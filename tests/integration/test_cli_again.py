@@ -140,11 +140,11 @@ def test_failed_runs_are_replayed_after_saying_how_many_they_are(local: LocalSte
     assert local.client.count() == 3, "nobody meant it"
     told = CliRunner().invoke(cli, ["runs", "replay", *which], input="y\n")
     assert "Replay 3 runs (--function shop/process-order, --status failed)?" in told.output
-    assert "3 runs started." in told.stdout
+    assert "3 runs asked for." in told.stdout
     settle(local)
     assert len(from_json("runs", "list", "--status", "completed")) == 3
     again = stepwell("runs", "replay", *which, "--yes")
-    assert "0 runs started." in again
+    assert "0 runs asked for." in again
     assert "3 of them are left out" in again
     assert from_json("runs", "replay", *which, "--yes", "--operation", "second") == {
         "matching": 3,

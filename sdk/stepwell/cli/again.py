@@ -106,15 +106,15 @@ def replay(
     if _many(run, which, "replay"):
         ended = which.or_status("completed", "failed", "cancelled")
         count = _confirmed(client, ended, "Replay", yes=yes, as_json=as_json)
-        started = client.replay_all(operation=operation, **ended.filters) if count else 0
+        asked = client.replay_all(operation=operation, **ended.filters) if count else 0
         if as_json:
-            print_json({"matching": count, "replayed": started, "operation": operation})
+            print_json({"matching": count, "replayed": asked, "operation": operation})
             return
-        hint(out(), f"{several(started, 'run')} started.")
-        if started < count:
+        hint(out(), f"{several(asked, 'run')} asked for.")
+        if asked < count:
             hint(
                 out(),
-                f"{count - started} of them are left out: started by other runs, of functions that are gone, or their "
+                f"{count - asked} of them are left out: started by other runs, of functions that are gone, or their "
                 f"events were replayed before as {operation!r} (--operation names another attempt).",
             )
         return

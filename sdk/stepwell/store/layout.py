@@ -84,7 +84,10 @@ and the epoch 0, as if written from outside.
 
 **Bulk replays.** Which run is to be the replay is noted before it is asked for (CREATE), under function and event. Whoever
 repeats the operation meets that, and asks for the same run again, or for nothing if it exists. A replay has the event of
-its original, so an operation that comes across both replays them once.
+its original, so an operation that comes across both replays them once. One that is not there may have expired, and would
+begin anew among its old checkpoints. Within the retention from the note on it cannot have: it is on its way, or was never
+asked for. After that it counts as done, and before it, should somebody's clock be off, by the checkpoints it has left. The
+note is kept for a month beyond the retention.
 
 **Invoked under an id.** Which run it is to be, and the digest of its data, is noted before it is asked for (CREATE). Who
 gives the id again meets that, and asks for the same run if it is not there yet. A run that is gone but has left checkpoints
