@@ -122,6 +122,7 @@ def _request(ports: Ports, run: RunState, new: str, event: Envelope, **more: JSO
         "ts": event.ts,
         **({} if event.tenant is None else {"tenant": event.tenant}),
         **({"child": True} if run.started_by_run else {}),
+        **({"quiet": True} if run.quiet else {}),
         **more,
     }
     return Message(large_field(ports, body, "data", f"events/{new}/input"), group=run.app)
