@@ -179,7 +179,9 @@ def _refused(
     )
     if verdict.joins is not None:
         leader = others[verdict.joins]
-        packed = ports.store.events.pack(event, beside=len(leader.id) + 60)
+        # By the run of this event: two that want the same place in a batch at the same time must not share an object.
+        key = f"{leader.app}/{leader.id}/{run.id.rpartition('.')[2]}"
+        packed = ports.store.events.pack(event, beside=len(leader.id) + 60, key=key)
         written = replace(
             written,
             joins=(leader.id, verdict.place),

@@ -18,10 +18,11 @@ from stepwell.engine.forking import branch_off
 from stepwell.engine.keeping import kept_until
 from stepwell.engine.tagging import file_tags, file_taken, tagged
 from stepwell.events import INVOKED, Envelope
+from stepwell.ids import app_of
 from stepwell.payloads import INLINE_RUN
 from stepwell.ports import Ports
 from stepwell.queue import look
-from stepwell.records import Fork, Parent, RunState, RunStatus
+from stepwell.records import Fork, Parent, RunState, RunStatus, Stored
 from stepwell.store.apps import entry_of
 from stepwell.store.guards import guard_name
 
@@ -136,10 +137,21 @@ def start_child(ports: Ports, body: Mapping[str, JSON], *, again: bool) -> None:
 
 
 def with_members(ports: Ports, old: str, new: str) -> bool:
-    """Whether a run took other events along, which the one that replays, forks or handles it takes along as well."""
-    members = list(ports.store.gates.members(old))
+    """Whether a run took other events along, which the one that replays, forks or handles it takes along as well.
+
+    What lies in S3 is copied, too: the bucket deletes by age, and that of the old run's objects does not begin anew.
+    """
+    members = [_copied(ports, new, n, event) for n, event in enumerate(ports.store.gates.members(old), start=1)]
     ports.store.gates.keep_members(new, members, ttl=kept_until(ports, ports.now()))
     return bool(members)
+
+
+def _copied(ports: Ports, new: str, place: int, event: Stored) -> Stored:
+    if not isinstance(event, Mapping):
+        return event
+    key = f"{app_of(new)}/{new}/member-{place}"
+    ports.payloads.copy(event["s3"], key)
+    return {**event, "s3": key}
 
 
 def _limit(entry: Mapping[str, Any] | None, name: str) -> int | None:
