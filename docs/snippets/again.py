@@ -92,20 +92,20 @@ def again() -> int:
     client = app.client
     # [bulk]
     failed = client.count(function="billing/make-invoice", status="failed")
-    started = client.replay_all(function="billing/make-invoice", status="failed", operation="tax abroad")
-    print(f"{started} of {failed} replayed")
+    asked = client.replay_all(function="billing/make-invoice", status="failed", operation="tax abroad")
+    print(f"asked for replays of {asked} of {failed} runs")
     # [end]
-    return started
+    return asked
 
 
 def again_by_content() -> int:
     client = app.client
     # [bulk-where]
     where = "event.data.country in ['at', 'fr']"
-    started = client.replay_all(where=where, status="failed", operation="rates of at and fr")
-    print(f"{started} replayed")
+    asked = client.replay_all(where=where, status="failed", operation="rates of at and fr")
+    print(f"asked for {asked} replays")
     # [end]
-    return started
+    return asked
 
 
 def stop() -> int:

@@ -14,7 +14,6 @@ from stepwell.decisions.wanted import wanted
 from stepwell.engine.ending import cancel
 from stepwell.engine.forking import keep, moved
 from stepwell.engine.inputs import own_event
-from stepwell.engine.keeping import kept_until
 from stepwell.engine.resolve import pack_result
 from stepwell.engine.sending import large_field
 from stepwell.engine.values import PLAIN, Values
@@ -123,6 +122,7 @@ def _request(ports: Ports, run: RunState, new: str, event: Envelope, **more: JSO
         "ts": event.ts,
         **({} if event.tenant is None else {"tenant": event.tenant}),
         **({"child": True} if run.started_by_run else {}),
+        **({"quiet": True} if run.quiet else {}),
         **more,
     }
     return Message(large_field(ports, body, "data", f"events/{new}/input"), group=run.app)
@@ -212,28 +212,45 @@ def replay_all(ports: Ports, runs: Iterable[RunState], functions: set[tuple[str,
     """Replay the events of these runs, each once for this operation; how many were asked for now.
 
     Which run is to be the replay is noted first. So whoever repeats an operation that was cut off asks for the same runs
-    again, and only for those that do not exist yet. Runs that other runs started, those that a batch stands for, and those
-    of functions that are no longer registered, are left out.
+    again, and only for those that do not exist yet and cannot have existed (`_done`). Runs that other runs started, those
+    that a batch stands for, and those of functions that are no longer registered, are left out.
     """
     if not operation or len(operation) > 100 or not operation.isprintable():
         raise InvalidOption(f"An operation is named by 1 to 100 printable characters, got {operation!r}.")
     mine = (
         run for run in runs if not run.started_by_run and run.taken_by is None and (run.app, run.function) in functions
     )
-    count = 0
+    asked: set[str] = set()
     while page := list(islice(mine, _PAGE)):
-        ttl = kept_until(ports, ports.now())
-        noted = {ports.store.notes.replay(run, operation, _new_id(ports, run), ttl=ttl): run for run in page}
-        there = ports.store.runs.read_many(noted)
-        messages = [
-            _request(ports, run, new, own_event(ports, run), replay_of=run.id)
-            for new, run in noted.items()
-            if new not in there
-        ]
-        if messages:
-            ports.queue.send(*messages)
-        count += len(messages)
-    return count
+        meant = _noted(ports, page, operation, asked)
+        if meant:
+            ports.queue.send(
+                *(_request(ports, run, new, own_event(ports, run), replay_of=run.id) for new, run in meant.items())
+            )
+        asked |= meant.keys()
+    return len(asked)
+
+
+def _noted(ports: Ports, runs: list[RunState], operation: str, asked: set[str]) -> dict[str, RunState]:
+    """Which of these runs are to be asked for now, by the ids that are noted for their replays."""
+    noted: dict[str, tuple[RunState, bool]] = {}
+    for run in runs:
+        new = _new_id(ports, run)
+        stands = ports.store.notes.replay(run, operation, new)
+        if stands not in asked:
+            noted.setdefault(stands, (run, stands == new))
+    there = ports.store.runs.read_many(noted)
+    return {new: run for new, (run, first) in noted.items() if new not in there and (first or not _done(ports, new))}
+
+
+def _done(ports: Ports, new: str) -> bool:
+    """Whether a replay that was noted before, and is not there, was there once, or may have been.
+
+    For as long as no run that began since the note can have expired it was not, and afterwards that is taken for granted. A
+    clock that is off, or a retention that was another, is found out by the checkpoints it has left, which outlive it: a run
+    that began among them would take them for its own.
+    """
+    return ports.store.notes.lapsed(new, ports.now()) or next(ports.store.runs.steps(new), None) is not None
 
 
 def cancel_all(ports: Ports, runs: Iterable[RunState]) -> int:

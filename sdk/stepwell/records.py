@@ -251,6 +251,10 @@ class StepState:
     """When the next heartbeat is due."""
     proof: str | None = None
     """Of a callback: the SHA-256 of the secret in its token. Not in a fork's kept steps: that token was another run's."""
+    submit: str | None = None
+    """Of a callback: the key of the step that hands it out, if it has a `submit=`."""
+    begun: int | None = None
+    """Of a callback: the place of the last resolution that there was when it was created. Who hands it out comes later."""
     child: str | None = None
     by: str | None = None
     """What resolved a wait from outside: an event key, a child run."""

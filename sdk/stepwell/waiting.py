@@ -16,6 +16,7 @@ from typing import Any
 
 from stepwell.clock import from_millis
 from stepwell.codec import JSON, canonical
+from stepwell.decisions.deadlines import deadline, not_finished, not_started
 from stepwell.decisions.flow import UNLIMITED, pause_gate, policy_of, slot_limits
 from stepwell.decisions.next import DISPATCH_DEADLINE
 from stepwell.decisions.wanted import Wanted, wanted
@@ -62,6 +63,11 @@ class Look:
         """The run's function in today's manifest; empty if it is gone."""
         return entry_of(self.ports.store.apps.current()[0], self.run.app, self.run.function) or {}
 
+    @property
+    def goes_on(self) -> str | None:
+        """When the run, which rests until then, goes on by itself; None if its time is over before that."""
+        return None if self.run.wake_at == deadline(self.run) else self.at(self.run.wake_at)
+
     @cached_property
     def open_steps(self) -> list[StepState]:
         """What the function rests at, what ends first before the rest."""
@@ -76,7 +82,21 @@ def why(ports: Ports, run: RunState, values: Values = PLAIN) -> str:
 
 
 def _told(look: Look) -> str:
-    return next((answer for case in CASES if (answer := case(look)) is not None), f"{look.run.status.value}")
+    answers = (answer for case in CASES if (answer := case(look)) is not None)
+    return next(answers, look.run.status.value) + _limit(look)
+
+
+def _limit(look: Look) -> str:
+    """When a time limit ends the run, whatever else it waits for."""
+    run, ends = look.run, deadline(look.run)
+    if ends is None or not run.is_live:
+        return ""
+    if ends <= look.now:
+        why = not_started(run) if run.started is None else not_finished(run)
+        return f"; its time is over since {look.at(ends)}, and it is cancelled within a minute or two: {why}"
+    return (
+        f"; it is cancelled at {look.at(ends)} if it has not {'started' if run.started is None else 'finished'} by then"
+    )
 
 
 # ---- the run as a whole
@@ -95,7 +115,8 @@ def _no_worker(look: Look) -> str | None:
     if not run.misfires or run.status not in (RunStatus.SCHEDULED, RunStatus.SUSPENDED) or run.wake_at is None:
         return None
     why = run.reason or "no worker could take it"
-    return f"{why}; asked {_times(run.misfires)} so far, again at {look.at(run.wake_at)}"
+    again = f", again at {look.goes_on}" if look.goes_on else ""
+    return f"{why}; asked {_times(run.misfires)} so far{again}"
 
 
 def _in_line(look: Look) -> str | None:
@@ -118,11 +139,15 @@ def _in_line(look: Look) -> str | None:
 
 
 def _scheduled(look: Look) -> str | None:
-    if look.run.status is not RunStatus.SCHEDULED:
+    run = look.run
+    if run.status is not RunStatus.SCHEDULED:
         return None
-    if look.run.reason is not None:
-        return f"{look.run.reason}; it starts at {look.at(look.run.wake_at)}"
-    return f"scheduled for {look.at(look.run.wake_at)}, the time of its event"
+    if run.reason is not None:
+        return f"{run.reason}; it {f'starts at {look.goes_on}' if look.goes_on else 'would start too late'}"
+    dated = own_event(look.ports, run).ts
+    if dated <= look.now:
+        return f"scheduled for {look.at(run.wake_at)}"
+    return f"scheduled for {look.at(dated)}, the time of its event"
 
 
 def _queued(look: Look) -> str | None:
@@ -153,14 +178,16 @@ def _body_again(look: Look) -> str | None:
     run = look.run
     if run.attempt == 1 or run.wake_at is None or not (run.reason or "").startswith("attempt "):
         return None
-    return f"{run.reason}; attempt {run.attempt} of the function begins at {look.at(run.wake_at)}"
+    begins = f"begins at {look.goes_on}" if look.goes_on else "would begin too late"
+    return f"{run.reason}; attempt {run.attempt} of the function {begins}"
 
 
 def _crashed(look: Look) -> str | None:
     run = look.run
     if not run.crashes or run.wake_at is None or run.wake_at <= look.now:
         return None
-    return f"its worker has died {_times(run.crashes)} in a row; it is taken up again at {look.at(run.wake_at)}"
+    again = f"is taken up again at {look.goes_on}" if look.goes_on else "would be taken up again too late"
+    return f"its worker has died {_times(run.crashes)} in a row; it {again}"
 
 
 def _steps(look: Look) -> str | None:

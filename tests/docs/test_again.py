@@ -45,7 +45,10 @@ def test_all_that_failed_is_replayed_once(local: LocalStepwell, capsys: pytest.C
     assert again.again() == 2
     local.run_until_idle()
     assert again.again() == 0
-    assert capsys.readouterr().out.splitlines() == ["2 of 2 replayed", "0 of 2 replayed"]
+    assert capsys.readouterr().out.splitlines() == [
+        "asked for replays of 2 of 2 runs",
+        "asked for replays of 0 of 2 runs",
+    ]
     assert again.stop() == 2
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import aws_cdk as cdk
 import pytest
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -285,7 +287,4 @@ class TestAlarms:
 
         guide = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
         for name in self.alarms(platform):
-            heading = (
-                name.removeprefix("ShopAlarms").replace("Workerdefault", "Worker").replace("Workerlarge", "Worker")
-            )
-            assert f"`{heading}`" in guide
+            assert f"`{re.sub('Worker(default|large)', 'Worker-<class>', name.removeprefix('ShopAlarms'))}`" in guide

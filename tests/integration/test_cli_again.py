@@ -140,11 +140,11 @@ def test_failed_runs_are_replayed_after_saying_how_many_they_are(local: LocalSte
     assert local.client.count() == 3, "nobody meant it"
     told = CliRunner().invoke(cli, ["runs", "replay", *which], input="y\n")
     assert "Replay 3 runs (--function shop/process-order, --status failed)?" in told.output
-    assert "3 runs started." in told.stdout
+    assert "3 runs asked for." in told.stdout
     settle(local)
     assert len(from_json("runs", "list", "--status", "completed")) == 3
     again = stepwell("runs", "replay", *which, "--yes")
-    assert "0 runs started." in again
+    assert "0 runs asked for." in again
     assert "3 of them are left out" in again
     assert from_json("runs", "replay", *which, "--yes", "--operation", "second") == {
         "matching": 3,
@@ -167,6 +167,71 @@ def test_several_runs_are_replayed_by_their_ids(local: LocalStepwell) -> None:
     told = from_json("runs", "replay", first, second)
     assert [each["replay_of"] for each in told] == [first, second]
     assert "watch-one" in stepwell("runs", "replay", first, second, "--watch", status=1)
+
+
+GONE = "shop.01AAAAAAAAAAAAAAAAAAAAAAAA"
+
+
+def test_of_several_runs_each_is_cancelled_whatever_becomes_of_the_others(local: LocalStepwell) -> None:
+    first, second, third = orders(local, "o-1", "o-2", "o-3", event="order/followed")
+    [failed] = orders(local, "o-4")
+    result = CliRunner().invoke(cli, ["runs", "cancel", first, GONE, second, failed, first])
+    assert result.exit_code == 1
+    assert [line[2:] for line in result.stdout.splitlines()] == [
+        f"cancelled {first}",
+        f"cancelled {second}",
+        f"had already failed: {failed}",
+    ]
+    assert f"There is no run '{GONE}'" in result.stderr
+    assert local.client.count(status="cancelled") == 2
+    as_json = CliRunner().invoke(cli, ["runs", "cancel", GONE, third, failed, "--json"])
+    assert as_json.exit_code == 1
+    gone, *rest = json.loads(as_json.stdout)
+    assert (gone["run_id"], gone["cancelled"], gone["error"]["code"]) == (GONE, False, "unknown-run")
+    assert rest == [{"run_id": third, "cancelled": True}, {"run_id": failed, "cancelled": False}]
+
+
+def test_of_several_runs_each_is_replayed_once_and_every_new_one_is_named(local: LocalStepwell) -> None:
+    first, second = orders(local, "o-1", "o-2")
+    result = CliRunner().invoke(cli, ["runs", "replay", first, GONE, second, first])
+    assert result.exit_code == 1
+    assert f"There is no run '{GONE}'" in result.stderr
+    settle(local)
+    new = {run.id: run.replay_of for run in local.client.runs() if run.replay_of}
+    assert sorted(new.values()) == sorted([first, second]), "named twice, replayed once"
+    assert all(f"replaying {old}  as {run}" in result.stdout for run, old in new.items())
+    as_json = CliRunner().invoke(cli, ["runs", "replay", GONE, second, "--json"])
+    assert as_json.exit_code == 1
+    gone, again = json.loads(as_json.stdout)
+    assert (gone["run_id"], gone["replay_of"], gone["error"]["code"]) == (None, GONE, "unknown-run")
+    assert again["replay_of"] == second
+    assert from_json("runs", "replay", second, second)["replay_of"] == second, "one run, one object"
+    assert "unknown-run" in stepwell("runs", "replay", GONE, status=1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("runs", "list", "--since", "99999999d"),
+        ("events", "--since", "99999999d"),
+        ("runs", "cancel", "--until", "9999999w"),
+    ],
+)
+def test_a_time_before_all_times_is_refused_by_the_name_of_its_option(
+    local: LocalStepwell, arguments: tuple[str, ...]
+) -> None:
+    told = stepwell(*arguments, status=1)
+    assert "invalid-option" in told
+    assert arguments[-2] in told
+
+
+def test_a_function_is_paused_and_resumed_for_programs_too(local: LocalStepwell) -> None:
+    assert from_json("pause", "shop/process-order") == {"function": "shop/process-order", "paused": True}
+    [run] = orders(local, "o-1")
+    assert local.client.run(run).status == "scheduled"
+    assert from_json("resume", "shop/process-order") == {"function": "shop/process-order", "paused": False}
+    settle(local)
+    assert local.client.run(run).status == "failed"
 
 
 @pytest.mark.parametrize("verb", ["cancel", "replay"])

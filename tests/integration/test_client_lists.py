@@ -326,6 +326,36 @@ def test_the_runs_of_an_event_are_found_together_with_the_other_filters(local: L
     assert local.client.replay_all(event=event_id, status="failed") == 1
 
 
+# ---- runs that have just ended
+
+
+def test_a_run_that_has_ended_is_listed_so_before_it_has_told_anybody(local: LocalStepwell) -> None:
+    [asleep] = local.client.runs(status="suspended")
+    assert local.client.cancel(asleep.id)
+    lists: list[dict[str, Any]] = [{"status": "cancelled"}, {"status": ["cancelled", "failed"]}, {}]
+    for of in (lists, [{**filters, "function": "shop/one"} for filters in lists]):
+        assert all(asleep.id in {run.id for run in local.client.runs(**filters)} for filters in of)
+    assert local.client.count(status="suspended") == 0
+    assert local.client.count(status="cancelled") == 2
+    local.run_until_idle()
+    assert local.client.count(status="cancelled") == 2
+
+
+def test_a_list_of_runs_that_have_ended_reads_nothing_of_those_that_live(app: Stepwell, deploy: Deploy) -> None:
+    app.function(on="go", id="fn")(lambda ctx: ctx.step.sleep("rest", "30d"))
+    local = deploy(app)
+    local.client.send([{"name": "go", "data": {"n": n}} for n in range(600)])
+    local.run_until_idle()
+    spent = {}
+    for status in ("cancelled", "suspended"):
+        assert local.client.count(status=status, limit=1) == (status == "suspended")
+        before = local.requests
+        list(local.client.runs(status=status, limit=1))
+        spent[status] = (local.requests - before).read_units
+    assert spent["cancelled"] < spent["suspended"] / 2
+    assert spent["cancelled"] <= (4 + 8) * 0.5 + 1, "twelve empty queries; one looks whether apps have changed"
+
+
 # ---- batches and what else never ran by itself
 
 
@@ -426,9 +456,9 @@ def test_a_list_asks_for_no_more_the_older_the_deployment_is(app: Stepwell, depl
     local = deploy(app)
     local.advance(f"{30 * months}d")
     for filters, found, queries in (
-        ({"status": "failed", "limit": 10}, 0, 20 * 4),
-        ({"status": ["failed", "cancelled"]}, 0, 20 * 4 * 2),
-        ({"status": "failed", "function": "shop/f0"}, 0, 4),
+        ({"status": "failed", "limit": 10}, 0, 20 * 4 + 8),
+        ({"status": ["failed", "cancelled"]}, 0, 20 * 4 * 2 + 8),
+        ({"status": "failed", "function": "shop/f0"}, 0, 4 + 8),
         ({"limit": 10}, 0, 20 * 4 * 4 + 8),
     ):
         list(local.client.runs(**filters))  # type: ignore[arg-type]  # the registered apps are known from here on

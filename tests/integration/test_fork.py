@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from stepwell import AsyncContext, Callback, Context, EventModel, Run, RunStatus, StepError, Stepwell, idempotency_key
+from stepwell import (
+    AsyncContext,
+    Callback,
+    Context,
+    EventModel,
+    Run,
+    RunStatus,
+    StepError,
+    StepTimeout,
+    Stepwell,
+    idempotency_key,
+)
 from stepwell.errors import InvalidEvent, InvalidOption, UnknownRun, UnknownStep
 from stepwell.queue import Queue
 from stepwell.testing import LocalStepwell
@@ -192,7 +203,6 @@ def test_a_callback_that_is_answered_again_is_handed_out_again(app: Stepwell, de
         yield ctx.step.run("before", lambda: 1)
         callback = ctx.step.create_callback("answer", timeout="3h")
         callback = (yield callback) if hasattr(callback, "__await__") else callback
-        yield ctx.step.sleep("a-moment", "1s")
         yield ctx.step.run("hand-out", lambda: tokens.append(callback.token))
         return (yield callback.wait())
 
@@ -211,6 +221,43 @@ def test_a_callback_that_is_answered_again_is_handed_out_again(app: Stepwell, de
     assert local.client.run(fork.id).result == "second"
     decided = forked(local, first, "answer", result="by hand")
     assert (decided.result, bodies(local, decided)) == ("by hand", [])
+
+
+@pytest.mark.parametrize(("handed", "id"), [(range(2), "1"), (range(1, 2), "ok"), (range(3), "a:7")])
+def test_a_callback_that_is_repeated_is_handed_out_by_its_own_submit(
+    app: Stepwell, declare: Declare, deploy: Deploy, handed: range, id: str
+) -> None:
+    tokens: list[str] = []
+
+    def body(ctx: Any) -> Iterator[Any]:
+        answers = []
+        for n in range(handed.stop):
+            submit = (lambda callback: tokens.append(callback.token)) if n in handed else None
+            try:
+                answers.append((yield ctx.step.wait_for_callback(id, timeout="1d", submit=submit)))
+            except StepTimeout:
+                answers.append(None)
+        return answers
+
+    declare(app, body)
+    local = deploy(app)
+    event_id = local.send("go")
+    for n in range(handed.stop - 1):
+        local.run_until_idle()
+        if n in handed:
+            local.client.complete_callback(tokens[-1], "first")
+        local.advance("25h" if n not in handed else "1s")
+    run = run_of(local, event_id)
+    waits = next(key for key, step in run.steps.items() if step.status == "waiting")
+    before = len(tokens)
+    fork = forked(local, run, waits)
+    assert len(tokens) == before + 1, "that of the fork's own callback, and no other"
+    local.client.complete_callback(tokens[-1], "last")
+    local.run_until_idle()
+    assert local.client.run(fork.id).result == [
+        *("first" if n in handed else None for n in range(handed.stop - 1)),
+        "last",
+    ]
 
 
 def test_a_fork_of_a_run_that_sleeps_sleeps_again(app: Stepwell, declare: Declare, deploy: Deploy) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from typing import Any
 
 import pytest
@@ -204,6 +205,49 @@ def test_the_handler_of_a_batch_gets_all_of_its_events_in_their_order(
     assert failure.event == failure.events[0]
     assert failure.events[2].ts > failure.events[0].ts or failure.events[2].id > failure.events[0].id
     assert "o-0', 'o-1', 'o-2" in failure.error.message
+
+
+@pytest.mark.parametrize("again", ["handler", "replay", "fork"])
+def test_what_takes_a_batch_of_large_events_along_again_has_objects_of_its_own(
+    app: Stepwell, deploy: Deploy, failures: list[Failure], again: str
+) -> None:
+    """The bucket deletes by age: shared, they would be gone before what began later."""
+
+    def handle(ctx: Context[Failure]) -> None:
+        failures.append(ctx.event.data)
+
+    @app.function(on=Order, id="fn", retries=0, batch=Batch(3, "1m"), on_failure=handle)
+    def fn(ctx: Context[Order]) -> None:
+        texts = [event.data.text for event in ctx.events]
+        ctx.step.run("work", lambda: None)
+        raise ValueError(f"no luck with {sum(map(len, texts))}")
+
+    local = deploy(app)
+    texts = [Random(k).randbytes(40_000).hex() for k in range(2)]
+    events = sent(local, *texts, "small")
+    end_of(local, events[0])
+    run = run_of(local, events[0])
+    if again == "replay":
+        local.client.replay(run.id)
+    elif again == "fork":
+        local.client.fork(run.id, "work")
+    local.advance("1h")
+    objects = objects_of_members(local)
+    assert len(objects) == (2 if again == "handler" else 4), "each run that failed, and each handler"
+    for owner, keys in objects.items():
+        assert keys, "one of the two that came along is large"
+        assert all(key.startswith(f"shop/{owner}/") for key in keys)
+    assert [event.data["text"] for event in failures[-1].events] == [*texts, "small"]
+
+
+def objects_of_members(local: LocalStepwell) -> dict[str, list[str]]:
+    """By run the objects of events that it takes along."""
+    found: dict[str, list[str]] = {}
+    for (pk, sk), image in local.world.table.items():
+        if sk.startswith("MEMBER#"):
+            event, keys = image.plain()["event"], found.setdefault(pk.removeprefix("RUN#"), [])
+            keys += [event["s3"]] if isinstance(event, dict) else []
+    return found
 
 
 def test_one_that_got_no_further_than_its_first_event_has_that_one(

@@ -13,7 +13,7 @@ from stepwell.errors import InvalidOption, NotReplayable, UnknownFunction
 from stepwell.queue import Queue
 from stepwell.testing import LocalStepwell
 
-from .support import Deploy, play, run_of
+from .support import Deploy, expire, play, run_of
 
 
 @step(compute="large")
@@ -176,6 +176,87 @@ class CutOff:
 
         patch.setattr(self.store.table, "put", counted(put))
         patch.setattr(Queue, "send", counted(send))
+
+
+def test_a_run_that_is_found_twice_is_asked_for_once(shop: Stepwell, deploy: Deploy) -> None:
+    local = deploy(shop)
+    failures(local, 1)
+    [first] = local.client.runs()
+    for _ in range(12):  # more than are asked for at once
+        local.client.replay(first.id)
+    local.advance("1m")
+    assert local.client.count(status="failed") == 13
+    assert local.client.replay_all(status="failed") == 1, "they all have one event"
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_an_event_is_not_replayed_again_once_its_replay_has_expired(app: Stepwell, deploy: Deploy, steps: int) -> None:
+    began: list[str] = []
+
+    @app.function(on="go", id="fn", retries=0)
+    def fn(ctx: Context[Any]) -> None:
+        for n in range(steps):
+            ctx.step.run(f"step-{n}", lambda: None)
+        began.append(ctx.run_id)
+        raise ValueError("a bug")
+
+    local = deploy(app)
+    first = play(local)
+    assert local.client.replay_all() == 1
+    local.advance("20d")
+    local.client.replay(first.id)
+    local.advance("15d")
+    assert len(began) == 3
+    assert [run.id for run in local.client.runs()] == began[2:], (
+        "the run and its replay have expired, that of day 20 has not"
+    )
+    assert local.client.replay_all() == 0, "its event was replayed for this operation"
+    local.advance("1d")
+    assert len(began) == 3
+    assert local.client.replay_all(operation="another") == 1
+
+
+def test_a_replay_that_is_not_there_is_told_by_what_it_has_left_even_if_the_clock_is_wrong(
+    shop: Stepwell, deploy: Deploy
+) -> None:
+    local = deploy(shop)
+    failures(local, 1)
+    assert local.client.replay_all() == 1
+    local.advance("1m")
+    [replayed] = (run for run in local.client.runs() if run.replay_of)
+    expire(local, replayed.id, "RUN")
+    assert local.client.replay_all() == 0, "it would begin among its old checkpoints"
+
+
+def test_an_operation_that_was_cut_off_is_completed_for_as_long_as_runs_are_kept(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.function(on="go", id="fn")(lambda ctx: ctx.step.sleep("rest", ctx.event.data["rest"]))
+    local = deploy(app)
+    event_id = local.send("go", {"rest": "80d"})
+    local.run_until_idle()
+
+    def broken(*_: Any) -> None:
+        raise ConnectionError("cut off")
+
+    def operation(name: str) -> int:
+        return local.client.replay_all(event=event_id, status="suspended", operation=name)
+
+    for name in ("a", "b"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Queue, "send", broken)
+            with suppress(ConnectionError):
+                operation(name)
+    local.advance("29d")
+    assert operation("a") == 1
+    local.advance("2d")
+    assert operation("a") == 0
+    assert operation("b") == 0, "noted, and perhaps expired: it counts as replayed"
+    assert local.client.count() == 2
+    local.advance("28d")
+    assert operation("b") == 0, "remembered for two months"
+    local.advance("2d")
+    assert operation("b") == 1
 
 
 @pytest.fixture

@@ -56,6 +56,30 @@ def send(local: LocalStepwell, event: str = "go", wait: str = "0s", **data: Any)
     return event_id
 
 
+def test_what_a_listener_has_invoked_stays_quiet_when_it_is_replayed_or_forked(app: Stepwell, deploy: Deploy) -> None:
+    heard: list[str] = []
+    app.function(on="go", id="fn")(lambda ctx: None)
+    invoked = app.function(on="never", id="child")(lambda ctx: ctx.step.run("work", lambda: 1))
+
+    @app.function(on="stepwell/run.*", id="listen")
+    def listen(ctx: Context[Any]) -> None:
+        heard.append(ctx.event.data["function"])
+        ctx.step.invoke(invoked, {}, id="waited-for")
+        ctx.step.invoke(invoked, {}, id="apart", detached=True)
+
+    local = deploy(app)
+    send(local)
+    told = set(heard)
+    assert told == {"fn"}
+    for run in list(local.client.runs(function="shop/child")):
+        again = (local.client.replay(run.id), local.client.fork(run.id, "work"))
+        local.run_until_idle()
+        assert [local.client.run(each).status for each in again] == [RunStatus.COMPLETED] * 2
+        local.client.replay(again[0])
+        local.run_until_idle()
+    assert set(heard) == told, "neither the runs it invokes nor what repeats them"
+
+
 def test_an_end_is_told_with_all_there_is_to_know(app: Stepwell, declare_plain: Declare, deploy: Deploy) -> None:
     listener = Listener()
     declare_plain(app, works)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepwell import AsyncContext, Context, Stepwell, step
+from stepwell import AsyncContext, Context, Stepwell, Timeouts, step
 from stepwell.errors import UnknownRun
 from stepwell.testing import Chaos, Fault, FaultKind, FaultPlan, LocalStepwell
 
@@ -264,6 +264,60 @@ def test_a_run_of_the_future_says_when_it_begins(app: Stepwell, deploy: Deploy) 
     event_id = local.send("go", ts=local.now() + timedelta(hours=6))
     local.run_until_idle()
     assert why(local, event_id) == "scheduled for 06:00:00 UTC, the time of its event"
+
+
+def test_a_run_of_the_future_that_may_not_wait_so_long_says_when_it_is_cancelled(app: Stepwell, deploy: Deploy) -> None:
+    app.function(on="go", id="fn", timeouts=Timeouts(start="10m"))(lambda ctx: None)
+    local = deploy(app)
+    event_id = local.send("go", ts=local.now() + timedelta(hours=3))
+    local.run_until_idle()
+    assert why(local, event_id) == (
+        "scheduled for 03:00:00 UTC, the time of its event; it is cancelled at 00:10:00 UTC if it has not started by then"
+    )
+
+
+def test_whatever_a_run_waits_for_its_time_limit_is_told(app: Stepwell, deploy: Deploy) -> None:
+    from stepwell import RetryAfterError
+
+    limits = Timeouts(finish="2h")
+    child = app.function(on="never", id="child", timeouts=Timeouts(finish="1h"))(
+        lambda ctx: ctx.step.sleep("nap", "3h")
+    )
+
+    @app.function(on="go", id="fn", timeouts=limits)
+    def fn(ctx: Context[Any]) -> None:
+        if ctx.event.data.get("again"):
+            raise RetryAfterError(ctx.event.data["again"], "not yet")
+        if ctx.event.data.get("child"):
+            ctx.step.invoke(child)
+        ctx.step.sleep("rest", "5h")
+
+    local = deploy(app)
+    cancelled = "it is cancelled at 02:00:00 UTC if it has not finished by then"
+    asleep = started(local)
+    assert why(local, asleep) == f"sleeping until 05:00:00 UTC (step rest); {cancelled}"
+    assert why(local, started(local, {"again": "1h"})) == (
+        "attempt 1 failed: RetryAfterError: not yet; attempt 2 of the function begins at 01:00:00 UTC; " + cancelled
+    )
+    assert why(local, started(local, {"again": "5h"})) == (
+        "attempt 1 failed: RetryAfterError: not yet; attempt 2 of the function would begin too late; " + cancelled
+    )
+    told = why(local, started(local, {"child": True}))
+    inner = "it is cancelled at 01:00:00 UTC if it has not finished by then"
+    assert told.endswith(f"(sleeping until 03:00:00 UTC (step nap); {inner}); {cancelled}")
+    local.advance("3h")
+    assert why(local, asleep) == "not waiting: cancelled at 02:00:00 UTC: not finished within 2h"
+
+
+def test_a_run_that_stands_in_line_says_until_when_it_may(app: Stepwell, deploy: Deploy) -> None:
+    app.function(on="go", id="fn", timeouts=Timeouts(start="30m"))(lambda ctx: None)
+    local = deploy(app)
+    local.client.pause("shop/fn")
+    event_id = started(local)
+    assert why(local, event_id) == (
+        "waiting until its function is resumed, which is paused; first in line; "
+        "it is cancelled at 00:30:00 UTC if it has not started by then"
+    )
 
 
 def test_a_run_whose_worker_was_asked_and_does_not_come_says_when_another_is(app: Stepwell, deploy: Deploy) -> None:

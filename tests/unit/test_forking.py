@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stepwell.decisions.forking import kept_before, submit_of
+from stepwell.decisions.forking import kept_before
 from stepwell.records import StepState, StepStatus
 
 NOW = 1_000
@@ -74,24 +74,32 @@ def test_a_kept_step_stands_whatever_its_arguments_are_and_is_nobodys() -> None:
     assert (each.seq, each.started, each.ended, each.by, each.args) == (1, 10, 20, "evt", "1")
 
 
-@pytest.mark.parametrize(
-    ("key", "id", "submit"),
-    [
-        ("answer", "answer", "answer.submit"),
-        ("answer:2", "answer", "answer.submit:2"),
-        ("branch:1/answer", "answer", "branch:1/answer.submit"),
-        ("branch/answer:1", "answer", "branch/answer.submit:1"),
-        ("a:7", "a:7", "a:7.submit"),
-    ],
-)
-def test_a_callback_knows_who_hands_it_out(key: str, id: str, submit: str) -> None:
-    assert submit_of(StepState(key, id, "callback", StepStatus.WAITING, "s", 1)) == submit
-
-
 def test_a_callback_that_begins_anew_is_handed_out_anew() -> None:
-    created = step("answer", 5, "callback", started=15, ended=90)
+    created = step("answer", 5, "callback", started=15, ended=90, begun=1, submit="answer.submit")
     steps = [step("a", 1, started=5), step("answer.submit", 2, started=16), step("b", 3, started=17), created]
     assert kept("answer", *steps) == ["a"], "b may have handed it out, too"
     assert kept("answer", *steps, decided=True) == ["a", "answer.submit", "b"]
     assert kept("b", *steps) == ["a"], "its answer came after b"
     assert kept("after", *steps, step("after", 6)) == ["a", "answer.submit", "b", "answer"]
+
+
+def test_a_fork_at_a_callback_keeps_what_there_was_when_it_was_created_and_nothing_that_began_later() -> None:
+    at = {"started": 15}
+    steps = [
+        step("seen", 1, **at),
+        step("asked-before", None, "wait_for_event", started=14, ended=30),
+        step("asked-then", None, "invoke", ended=30, **at),
+        step("hand-out", 2, **at),
+        step("answer", None, "callback", "waiting", ended=None, begun=1, **at),
+    ]
+    assert kept("answer", *steps) == ["seen", "asked-before"], "of one millisecond the order tells which came first"
+
+
+def test_whoever_hands_a_callback_out_is_known_by_its_record() -> None:
+    steps = [
+        step("1.submit", 1),
+        step("1", 2, "callback", submit="1.submit"),
+        step("1.submit:1", 3),
+        step("1:1", None, "callback", "waiting", ended=None, submit="1.submit:1"),
+    ]
+    assert kept("later", *steps, step("later", None, status="retrying")) == ["1.submit", "1"]

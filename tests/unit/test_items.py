@@ -137,7 +137,8 @@ def test_a_live_run_that_is_due_stands_in_the_due_index_and_an_ended_one_under_i
         assert item["due_sk"] == run.id
     elif run.due_at is not None:
         assert item["due_pk"].startswith("DUE#")
-        assert int(item["due_sk"]) == run.due_at
+        assert layout.due_millis(item["due_sk"]) == run.due_at
+        assert item["due_sk"].startswith("!") is (run.status in TERMINAL), "those that have ended stand by themselves"
     else:
         assert "due_pk" not in item
 

@@ -46,6 +46,7 @@ def cancel(
 ) -> None:
     """Cancel runs: each stops before its next step. One that has ended stays as it is."""
     from stepwell.cli.console import hint, out, print_json, report, signs
+    from stepwell.cli.singly import each, end
     from stepwell.cli.words import several
 
     which = chosen(
@@ -62,16 +63,21 @@ def cancel(
         else:
             hint(out(), f"{several(cancelled, 'run')} cancelled.")
         return
-    done = {each: client.cancel(each) for each in run or ()}
-    if as_json:
-        print_json([{"run_id": each, "cancelled": stopped} for each, stopped in done.items()])
-        return
     console = out()
-    for each, stopped in done.items():
-        if stopped:
-            report(console, signs(console).cancelled, "yellow", "cancelled", each)
+
+    def told(run: str, before: str | None) -> None:
+        if before is None:
+            report(console, signs(console).cancelled, "yellow", "cancelled", run)
         else:
-            report(console, signs(console).dash, "dim", f"had already {client.run(each).status.value}:", each)
+            report(console, signs(console).dash, "dim", f"had already {before}:", run)
+
+    def stop(run: str) -> str | None:
+        return None if client.cancel(run) else client.run(run).status.value
+
+    outcomes = each(run or (), stop, None if as_json else told)
+    if as_json:
+        print_json([one.shape(run_id=one.run, cancelled=not (one.trouble or one.value)) for one in outcomes])
+    end(outcomes)
 
 
 @friendly
@@ -96,6 +102,7 @@ def replay(
 ) -> None:
     """Start new runs with the same events, on today's code. Nothing of the old ones is reused."""
     from stepwell.cli.console import hint, out, print_json, report, signs
+    from stepwell.cli.singly import each, end
     from stepwell.cli.words import several
 
     which = chosen(
@@ -106,35 +113,38 @@ def replay(
     if _many(run, which, "replay"):
         ended = which.or_status("completed", "failed", "cancelled")
         count = _confirmed(client, ended, "Replay", yes=yes, as_json=as_json)
-        started = client.replay_all(operation=operation, **ended.filters) if count else 0
+        asked = client.replay_all(operation=operation, **ended.filters) if count else 0
         if as_json:
-            print_json({"matching": count, "replayed": started, "operation": operation})
+            print_json({"matching": count, "replayed": asked, "operation": operation})
             return
-        hint(out(), f"{several(started, 'run')} started.")
-        if started < count:
+        hint(out(), f"{several(asked, 'run')} asked for.")
+        if asked < count:
             hint(
                 out(),
-                f"{count - started} of them are left out: started by other runs, of functions that are gone, or their "
+                f"{count - asked} of them are left out: started by other runs, of functions that are gone, or their "
                 f"events were replayed before as {operation!r} (--operation names another attempt).",
             )
         return
-    ids = run or []
+    ids = list(dict.fromkeys(run or ()))
     if watch and len(ids) > 1:
         raise Trouble(
             "watch-one", "--watch follows one run; several were named.", "Leave it out, or replay them singly."
         )
-    new = {each: client.replay(each) for each in ids}
     if watch:
-        _follow(client, new[ids[0]], as_json=as_json)
-        return
-    if as_json:
-        shapes = [{"run_id": again, "replay_of": each} for each, again in new.items()]
-        print_json(shapes[0] if len(shapes) == 1 else shapes)
+        _follow(client, client.replay(ids[0]), as_json=as_json)
         return
     console = out()
-    for each, again in new.items():
-        report(console, signs(console).done, "green", "replaying", each, f"as {again}")
-    hint(console, f"  how it goes: stepwell runs watch {new[ids[-1]]}")
+
+    def told(run: str, new: str) -> None:
+        report(console, signs(console).done, "green", "replaying", run, f"as {new}")
+
+    outcomes = each(ids, client.replay, None if as_json else told)
+    if as_json:
+        shapes = [one.shape(run_id=one.value, replay_of=one.run) for one in outcomes]
+        print_json(shapes[0] if len(shapes) == 1 else shapes)
+    elif new := [one.value for one in outcomes if one.value is not None]:
+        hint(console, f"  how it goes: stepwell runs watch {new[-1]}")
+    end(outcomes)
 
 
 @friendly

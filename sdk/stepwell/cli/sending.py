@@ -124,7 +124,7 @@ def _moment(text: str | None) -> datetime | None:
         if text.startswith("+"):
             return now + timedelta(seconds=seconds(text[1:], what="--ts"))
         value = datetime.fromisoformat(text)
-    except (ValueError, InvalidOption):
+    except (ValueError, OverflowError, InvalidOption):
         raise Trouble(
             "invalid-time", f"--ts: {text!r} is neither ISO 8601, such as 2026-03-01T12:00, nor a delay such as +10m."
         ) from None

@@ -87,6 +87,8 @@ def point_in_time(text: str, *, now: datetime, option: str) -> datetime:
     except ValueError:
         try:
             return now - timedelta(seconds=seconds(text))
+        except OverflowError:
+            raise InvalidOption(f"{option}: {text!r} ago is before there were any dates.") from None
         except InvalidOption:
             raise InvalidOption(
                 f"{option}: {text!r} is neither a duration such as '24h' or '7d' nor a time such as '2026-03-01T12:00'."

@@ -86,7 +86,8 @@ class Looking(Connection):
     # ---- waiting
 
     def why_waiting(self, run: str) -> str:
-        """In one sentence, what a run waits for, until when, and what it has missed so far. Raises UnknownRun.
+        """In one sentence, what a run waits for, until when, what it has missed so far, and when a time limit ends it.
+        Raises UnknownRun.
 
         It reads the run's steps, the state of child runs it waits for, and of each event it waits for the latest of
         that name: of at most 800 logged events, of at most 7 days.

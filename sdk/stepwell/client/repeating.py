@@ -55,10 +55,11 @@ class Repeating(Connection):
         return again.fork(self._ports, state, step, data=input, result=result, values=self._values)
 
     def replay_all(self, *, operation: str = "replay", **filters: Unpack[Filters]) -> int:
-        """Replay the runs that `runs` would give for these filters; how many were started.
+        """Replay the runs that `runs` would give for these filters; how many replays were asked for.
 
         A function's run of an event is replayed once for each `operation`, however often that is repeated: after an
-        interruption simply call it again. To replay the same events once more, name another operation. Without a `status`
+        interruption simply call it again. It asks again, and counts again, for those that an earlier call has asked for and
+        that do not exist yet; each starts once. To replay the same events once more, name another operation. Without a `status`
         it takes runs that have completed, failed or been cancelled. Runs that other runs started are left out, because
         those start them anew: children, detached or not, and handlers of failures. So are runs of functions that are no
         longer registered.

@@ -30,7 +30,8 @@ def kept_before(steps: Sequence[StepState], key: str, now: int, *, decided: bool
     comes after all of those, by the time it happened. What was still open is not kept: it begins anew in the fork.
 
     A callback begins anew with another token, which has to be handed out: its `submit` runs again, too, and a fork at a
-    callback keeps nothing that began after it was created. Not so if its answer is `decided`.
+    callback keeps nothing that began after it was created. Not so if its answer is `decided`. What there was by then has a
+    place in the order, or was waited for before; of the same millisecond only the order tells.
     """
     places = places_of(steps)
     chosen = next(step for step in steps if step.key == key)
@@ -40,18 +41,17 @@ def kept_before(steps: Sequence[StepState], key: str, now: int, *, decided: bool
         order = _order(step, places, now)
         if order is not None and order < bound and step.key != key:
             before[step.key] = (order, step)
-    if chosen.kind == CALLBACK and not decided and chosen.started is not None:
-        before = {each: entry for each, entry in before.items() if (entry[1].started or 0) <= chosen.started}
+    if chosen.kind == CALLBACK and not decided:
+        created, latest = chosen.started or 0, chosen.begun or 0
+        before = {
+            each: (order, step)
+            for each, (order, step) in before.items()
+            if order[0] <= latest or (step.started or 0) < created
+        }
     for step in steps:
-        if step.kind == CALLBACK and step.key not in before and not (decided and step.key == key):
-            before.pop(submit_of(step), None)
+        if step.submit is not None and step.key not in before and not (decided and step.key == key):
+            before.pop(step.submit, None)
     return [as_kept(step, seq=places.get(step.key)) for _, step in sorted(before.values(), key=lambda entry: entry[0])]
-
-
-def submit_of(callback: StepState) -> str:
-    """The key of the step that hands a callback out, if `submit=` made it: `id.submit` in the same branch and turn."""
-    turn = "" if callback.key.endswith(callback.id) else ":" + callback.key.rpartition(":")[2]
-    return callback.key.removesuffix(turn) + ".submit" + turn
 
 
 def as_kept(step: StepState, **changes: Any) -> StepState:

@@ -22,6 +22,7 @@ from stepwell.engine.ending import ended, followers, skipped
 from stepwell.engine.keeping import KEEP, expiry, month_ttl, outlast
 from stepwell.engine.lines import passes, patience, slots_of
 from stepwell.engine.slots import calls
+from stepwell.engine.tagging import file_tags, file_taken
 from stepwell.events import Envelope
 from stepwell.ids import ulid_millis
 from stepwell.ports import Ports
@@ -56,6 +57,7 @@ def admit_run(
     run = replace(run, batch=run.batch or any(bucket.kind == "batch" for bucket in flow.buckets))
     slots = slots_of(entry, run)
     names = [bucket.gate for bucket in flow.buckets] + list(run.gates)
+    filed = False
     for turn in range(TURNS):
         gates, existing = ports.store.gates.read(names, run.id)
         if existing is not None:
@@ -65,6 +67,9 @@ def admit_run(
         line = _line(slots, gates, handed_on(flow, memories, others))
         verdict, asking = _decide(ports, flow, memories, others, run, event, received, waits=line is not None)
         made, written = _write(ports, asking, event, verdict, gates, others, slots, line)
+        if verdict.joins is None and not filed:
+            file_tags(ports, made, event)
+            filed = True
         try:
             existing = ports.store.gates.admit(made, written, now=ports.now())
         except (Moved, Full, Room):
@@ -72,6 +77,8 @@ def admit_run(
             continue
         if existing is not None:
             return existing, False
+        if verdict.joins is not None:
+            file_taken(ports, made, others[verdict.joins])
         _tell(ports, verdict, made, others, line)
         return made, True
     raise RuntimeError(f"The gates of {run.app}/{run.function} are contended; the event will be delivered again.")
@@ -176,11 +183,14 @@ def _refused(
     )
     if verdict.joins is not None:
         leader = others[verdict.joins]
-        packed = ports.store.events.pack(event, beside=len(leader.id) + 60)
+        # By the run of this event: two that want the same place in a batch at the same time must not share an object.
+        key = f"{leader.app}/{leader.id}/{run.id.rpartition('.')[2]}"
+        packed = ports.store.events.pack(event, beside=len(leader.id) + 60, key=key)
         written = replace(
             written,
             joins=(leader.id, verdict.place),
             event=packed,
+            event_tags=made.tags,
             event_ttl=month_ttl(ports, leader, max(now, leader.wake_at or now)),
             completes=now + GRACE if verdict.completes else None,
         )

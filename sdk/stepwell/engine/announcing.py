@@ -6,7 +6,8 @@ accepts the event like any other. Its id follows from the run's, so delivering i
 What a middleware has encoded stays encoded: the engine copies the result, the error and the data of the run's event as
 they are stored, each for the place it was encoded for, and whoever listens decodes them with that middleware or not at all.
 
-No loops: a run that such an event has started is quiet. It announces nothing, and neither do the runs it invokes.
+No loops: a run that such an event has started is quiet. It announces nothing, and neither do the runs it invokes, nor what
+repeats any of them.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def ended(
 ) -> dict[str, Any]:
     """The attributes of a run that ends now."""
     now = ports.now()
-    due_pk, due_sk = layout.due_key(run.id, now + GRACE) if owes else layout.done_key(run, status)
+    due_pk, due_sk = layout.due_key(run.id, now + GRACE, owing=True) if owes else layout.done_key(run, status)
     return {
         "status": status.value,
         "ended": now,

@@ -92,6 +92,12 @@ class Journal:
         """The place of a resolution in the order, None if the function has not seen it."""
         return self.places.get(key)
 
+    @property
+    def latest(self) -> int:
+        """The place of the latest resolution there is; 0 if there is none."""
+        with self._lock:
+            return self._seq
+
     def hand_out(self, key: str) -> None:
         """The function sees this resolution now. One from outside gets its place, to be noted with the next write."""
         with self._lock:

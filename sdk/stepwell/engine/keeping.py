@@ -51,6 +51,8 @@ def outlast(ports: Ports, run: RunState, until: int) -> None:
             ports.store.runs.prolong(run.id, sk, ttl)
     if run.tags:
         ports.store.tags.file(run.app, run.id, run.tags, ttl=ttl)
+    for tags in {tuple(sorted(tags.items())) for tags in (ports.store.gates.member_tags(run.id) if run.batch else ())}:
+        ports.store.tags.file(run.app, run.id, dict(tags), ttl=ttl, taken=True)
     for name in run.guards:
         ports.store.guards.prolong(run.app, run.id, name, ttl)
     for gate in (*run.memories, *(run.gates if run.held else ())):

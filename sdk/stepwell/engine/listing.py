@@ -2,7 +2,8 @@
 
 Whatever its filters, a list asks at most
 
-    8                                          queries for the live ones, if any are wanted: all of their keys are read
+    8                                          queries for the live ones: all of their keys are read; or, if none of them
+                                               are wanted, for those that have just ended and still owe that to somebody
     4 x functions x ends                       queries for those that have ended: the newest 25 keys of each partition
     1 for each 100 runs that are looked at     to read the runs
 
@@ -52,11 +53,11 @@ def list_runs(
     wanted = set(functions)
     apps = None if all_live else {app for app, _ in wanted}
     ends = [status.value for status in statuses if status in TERMINAL] + ([TAKEN] if taken else [])
-    # The live ones first: a run that ends in between is then in the one list, or the other, or both.
-    live = _live(store, apps, since, until, threads) if set(statuses) & LIVE else []
+    # What is due comes first: a run that ends, or has told its end, in between is then in the one list, or the other, or both.
+    due = _due(store, apps, since, until, threads, live=not LIVE.isdisjoint(statuses)) if statuses else []
     seen: set[str] = set()
     ended = _ended(store, wanted, ends, since, until, threads)
-    for page in pages(heapq.merge(live, ended, key=rank, reverse=True)):
+    for page in pages(heapq.merge(due, ended, key=rank, reverse=True)):
         fresh = [run for run in dict.fromkeys(page) if run not in seen]
         seen.update(fresh)
         found = store.runs.read_many(fresh)
@@ -86,16 +87,20 @@ def _ended(
     return heapq.merge(*begun, key=rank, reverse=True)
 
 
-def _live(store: Store, apps: Collection[str] | None, since: int, until: int, threads: Threads | None) -> list[str]:
-    """Live runs, newest first. The index has them by the time they are due, so all have to be looked at."""
+def _due(
+    store: Store, apps: Collection[str] | None, since: int, until: int, threads: Threads | None, *, live: bool
+) -> list[str]:
+    """Runs that are due some time, newest first: all that live, if they are wanted, and those that have ended and owe their
+    end to somebody. The index has them by that time, so all have to be looked at."""
     lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10)
-    shards = _all([partial(_ids, store, shard) for shard in range(DUE_SHARDS)], threads)
+    read = store.runs.live if live else store.runs.owing
+    shards = _all([partial(_ids, read, shard) for shard in range(DUE_SHARDS)], threads)
     runs = [run for shard in shards for run in shard if apps is None or app_of(run) in apps]
     return sorted((run for run in runs if lowest <= rank(run)[0] <= highest), key=rank, reverse=True)
 
 
-def _ids(store: Store, shard: int) -> list[str]:
-    return list(store.runs.live(shard))
+def _ids(read: Callable[[int], Iterator[str]], shard: int) -> list[str]:
+    return list(read(shard))
 
 
 def _all(calls: Sequence[Callable[[], T]], threads: Threads | None) -> list[T]:

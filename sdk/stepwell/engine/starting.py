@@ -16,12 +16,13 @@ from stepwell.engine.cancelling import caught, file_guards
 from stepwell.engine.dispatching import dispatch
 from stepwell.engine.forking import branch_off
 from stepwell.engine.keeping import kept_until
-from stepwell.engine.tagging import tagged
+from stepwell.engine.tagging import file_tags, file_taken, tagged
 from stepwell.events import INVOKED, Envelope
+from stepwell.ids import app_of
 from stepwell.payloads import INLINE_RUN
 from stepwell.ports import Ports
 from stepwell.queue import look
-from stepwell.records import Fork, Parent, RunState, RunStatus
+from stepwell.records import Fork, Parent, RunState, RunStatus, Stored
 from stepwell.store.apps import entry_of
 from stepwell.store.guards import guard_name
 
@@ -80,7 +81,7 @@ def start_run(
     )
     if not state.quiet and call is None:
         state = replace(state, announces=ends_listened(ports.store.apps.known.values(), state, event))
-    state = tagged(ports, _with_event(ports, state, event), entry, event)
+    state = tagged(_with_event(ports, state, event), entry, event)
     gated = entry is not None and has_gates(entry) and call is None
     if event.ts > now + 1000 and parent is None:
         wake_at = soonest(state, event.ts)
@@ -93,6 +94,7 @@ def start_run(
     if entry is not None and gated:  # which also decides when it is looked at
         stands, new = admit_run(ports, state, entry, event, triggered=triggered, received=received)
     else:
+        file_tags(ports, state, event)
         existing = ports.store.runs.create(state)
         stands, new = (state, True) if existing is None else (existing, False)
     ours = stands.seed == state.seed  # otherwise the answer to our own write was lost
@@ -100,7 +102,9 @@ def start_run(
         return None if new or ours else stands  # an event that cancels it was faster
     if stands.status is RunStatus.QUEUED and stands.epoch == 0 and (new or again or ours):
         dispatch(ports, stands)  # again: created by a delivery that was cut off before it could ask
-    if again and stands.taken_by is not None:
+    if (again or (ours and not new)) and stands.taken_by is not None:
+        if stands.tags:
+            file_taken(ports, stands, ports.store.runs.read(stands.taken_by))
         ports.queue.send(look(stands.taken_by))
     return None if new or ours else stands
 
@@ -133,10 +137,21 @@ def start_child(ports: Ports, body: Mapping[str, JSON], *, again: bool) -> None:
 
 
 def with_members(ports: Ports, old: str, new: str) -> bool:
-    """Whether a run took other events along, which the one that replays, forks or handles it takes along as well."""
-    members = list(ports.store.gates.members(old))
+    """Whether a run took other events along, which the one that replays, forks or handles it takes along as well.
+
+    What lies in S3 is copied, too: the bucket deletes by age, and that of the old run's objects does not begin anew.
+    """
+    members = [_copied(ports, new, n, event) for n, event in enumerate(ports.store.gates.members(old), start=1)]
     ports.store.gates.keep_members(new, members, ttl=kept_until(ports, ports.now()))
     return bool(members)
+
+
+def _copied(ports: Ports, new: str, place: int, event: Stored) -> Stored:
+    if not isinstance(event, Mapping):
+        return event
+    key = f"{app_of(new)}/{new}/member-{place}"
+    ports.payloads.copy(event["s3"], key)
+    return {**event, "s3": key}
 
 
 def _limit(entry: Mapping[str, Any] | None, name: str) -> int | None:

@@ -27,7 +27,7 @@ from stepwell.ports import Ports
 from stepwell.queue import Message, look
 from stepwell.records import RunState, RunStatus
 from stepwell.store.due import Key
-from stepwell.store.layout import DUE_SHARDS, SEEN_DUE
+from stepwell.store.layout import DUE_SHARDS, SEEN_DUE, due_key
 from stepwell.store.runs import LostRun
 
 logger = logging.getLogger("stepwell")
@@ -95,8 +95,11 @@ def _overdue_runs(ports: Ports, keys: Sequence[Key], now: int) -> list[Action]:
 
 def _moving(ports: Ports, run: RunState, due: int) -> Callable[[], None]:
     def move() -> None:
+        owing = not run.is_live
+        _, seen = due_key(run.id, run.due_at or 0, owing=owing)
+        due_pk, due_sk = due_key(run.id, due, owing=owing)
         try:
-            ports.store.runs.change(run.id, SEEN_DUE, due=due, _seen_due=f"{run.due_at:015d}")
+            ports.store.runs.change(run.id, SEEN_DUE, due_pk=due_pk, due_sk=due_sk, _seen_due=seen)
         except LostRun:
             logger.debug("run %s moved on by itself", run.id)
 

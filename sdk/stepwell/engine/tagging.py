@@ -2,6 +2,9 @@
 
 They are computed from the event when the run is created, and filed before it. A tag that cannot be computed is left out,
 with a reason in the log: nobody's order waits because it has no number.
+
+The run of an event that a batch takes along is filed nowhere. Its tags lead to the run of the batch, which stands at its own
+place there as everywhere: they are filed once it has the event, and by a redelivery if that was cut off in between.
 """
 
 from __future__ import annotations
@@ -24,14 +27,22 @@ LONGEST = 256
 """Characters of a value."""
 
 
-def tagged(ports: Ports, run: RunState, entry: Mapping[str, Any] | None, event: Envelope) -> RunState:
-    """The run with its tags, which are filed by now."""
+def tagged(run: RunState, entry: Mapping[str, Any] | None, event: Envelope) -> RunState:
+    """The run with its tags, which are yet to be filed."""
     wanted = (entry or {}).get("tags")
-    tags = tags_of(run, wanted, event) if wanted else {}
-    if not tags:
-        return run
-    ports.store.tags.file(run.app, run.id, tags, ttl=month_ttl(ports, run, max(run.created, event.ts)))
-    return replace(run, tags=tags)
+    return replace(run, tags=tags_of(run, wanted, event)) if wanted else run
+
+
+def file_tags(ports: Ports, run: RunState, event: Envelope) -> None:
+    """File a run that is about to be created."""
+    ports.store.tags.file(run.app, run.id, run.tags, ttl=month_ttl(ports, run, max(run.created, event.ts)))
+
+
+def file_taken(ports: Ports, taken: RunState, batch: RunState | None) -> None:
+    """File the run of a batch (None if it is gone) under the tags of an event that it has taken along."""
+    if batch is not None and taken.tags:
+        ttl = month_ttl(ports, batch, max(ports.now(), batch.wake_at or 0))
+        ports.store.tags.file(batch.app, batch.id, taken.tags, ttl=ttl, taken=True)
 
 
 def tags_of(run: RunState, wanted: Mapping[str, str], event: Envelope) -> dict[str, str]:

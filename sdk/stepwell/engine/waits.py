@@ -94,6 +94,8 @@ class CallbackWait(Operation):
 
     timeout: float = 0
     heartbeat: float | None = None
+    submit: str | None = None
+    """The key of the step that hands it out."""
     token: str = field(default="", init=False)
     """What opens it, from the first look on: it is handed out only once its proof is recorded."""
 
@@ -110,6 +112,8 @@ class CallbackWait(Operation):
                     beat=beat,
                     beat_by=None if beat is None else now + beat,
                     proof=proof_of(self._token(core)),
+                    submit=self.submit,
+                    begun=core.journal.latest,
                 )
             )
         self.token = self.token or self._token(core, step.proof)
@@ -123,9 +127,8 @@ class CallbackWait(Operation):
             return
         missed = step.beat_by is not None and ends == step.beat_by != step.until
         why = "No heartbeat came in time." if missed else "No answer came in time."
-        timed_out = self._new(
-            core, StepStatus.TIMED_OUT, until=step.until, error=ErrorInfo("StepTimeout", why), proof=step.proof
-        )
+        kept = {"until": step.until, "proof": step.proof, "submit": step.submit, "begun": step.begun}
+        timed_out = self._new(core, StepStatus.TIMED_OUT, error=ErrorInfo("StepTimeout", why), **kept)
         stands = core.journal.record(timed_out, beat_by=step.beat_by)
         if stands.status.is_open:  # a heartbeat came after the steps were loaded
             self.wake_at = min(stands.until or 0, stands.beat_by or stands.until or 0)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from stepwell.engine.listing import Rank, list_runs, millis_of, pages, rank
+from stepwell.engine.listing import list_runs, millis_of, pages, rank
 from stepwell.engine.values import PLAIN, Values
 from stepwell.errors import UnknownFunction
 from stepwell.finding.content import Content
@@ -107,26 +107,17 @@ class Finder:
     def _tagged(self, apps: Apps, tag: tuple[str, str], which: Which, until: int) -> Iterator[RunState]:
         """Under a tag: one Query for each app. What is filed there without a run is passed over.
 
-        The run of a batch stands where the first of its events does, so it comes later in the list than an event by
-        which it was found: it is held back until then. And such an event may be newer than `until`.
+        The run of a batch is filed under the tags of each of its events, by its own id. So its place is that of its own
+        run in every list, whether an event by which it is found is older or newer.
         """
         name, value = tag
-        only = which.function
-        newest = LATEST if _may_batch(apps, only) else until
-        filed = [
-            self._ports.store.tags.find(app, name, value, since=which.since, until=newest)
-            for app in (apps if only is None else [only[0]])
-        ]
-        held: dict[Rank, RunState] = {}
-        for page in pages(heapq.merge(*filed, key=rank, reverse=True)):
-            found = self._ports.store.runs.read_many(page)
-            own = [found[each] for each in page if each in found and found[each].tags.get(name) == value]
-            standing = self._standing(own)
-            for run in own:
-                yield from _taken_out(held, rank(run.id))
-                if run.id in standing:
-                    held[rank(standing[run.id].id)] = standing[run.id]
-        yield from _taken_out(held, ("", ""))
+        apps_of = apps if which.function is None else [which.function[0]]
+        filed = [self._ports.store.tags.find(app, name, value, since=which.since, until=until) for app in apps_of]
+        for page in pages(heapq.merge(*filed, key=lambda each: rank(each.run), reverse=True)):
+            found = self._ports.store.runs.read_many(each.run for each in page)
+            for run, taken in page:
+                if run in found and (taken or found[run].tags.get(name) == value) and found[run].taken_by is None:
+                    yield found[run]
 
     def _standing(self, runs: Iterable[RunState]) -> dict[str, RunState]:
         """By the id of each of these runs that which stands for it: itself, or the run of the batch it is in."""
@@ -135,20 +126,6 @@ class Finder:
         read = self._ports.store.runs.read_many(batches) if batches else {}
         standing = {run.id: run if run.taken_by is None else read.get(run.taken_by) for run in own}
         return {run: stands for run, stands in standing.items() if stands is not None}
-
-
-def _taken_out(held: dict[Rank, RunState], after: Rank) -> Iterator[RunState]:
-    """Those of the runs held back that stand before what comes next."""
-    for each in sorted((each for each in held if each > after), reverse=True):
-        yield held.pop(each)
-
-
-def _may_batch(apps: Apps, only: tuple[str, str] | None) -> bool:
-    """Whether there may be batches among the runs: of functions that collect them, or that are gone from the code."""
-    if any(app.retired for app in apps.values()) if only is None else not _declares(apps, *only):
-        return True
-    meant = [entry for app in apps.values() for entry in app.functions if only in (None, (app.id, entry["id"]))]
-    return any("batch" in entry.get("flow", {}) for entry in meant)
 
 
 def _declares(apps: Apps, app: str, function: str) -> bool:

@@ -88,7 +88,7 @@ def wait_for_callback(
     if submit is None:
         return _Handed(operation, None)
     name = f"{id}.submit"
-    key = plan.key(name)
+    operation.submit = key = plan.key(name)
     return _Handed(operation, lambda callback: body(plan, key, name, _bound(submit, callback), (), {}))
 
 

@@ -173,13 +173,15 @@ class Events:
         events = [self.unpack(item["event"]) for item in sorted(found, key=lambda item: str(item["sk"]), reverse=True)]
         return events, complete and len(days) <= RECENT_DAYS
 
-    def pack(self, event: Envelope, *, beside: int, inline: int = INLINE_STEP) -> Stored:
-        """An event as it stands in an item; data the sender put in S3 stays there."""
-        what = f"event {event.name!r}"
+    def pack(self, event: Envelope, *, beside: int, key: str | None = None, inline: int = INLINE_STEP) -> Stored:
+        """An event as it stands in an item; data the sender put in S3 stays there.
+
+        key: where it lies if it is too large for one; otherwise among large events, which workers cannot read.
+        """
         return self._payloads.pack(
             dumps(event.as_json()),
-            key=large_key(event.id, event.name),
-            what=what,
+            key=key or large_key(event.id, event.name),
+            what=f"event {event.name!r}",
             beside=beside,
             inline=inline,
             enveloped=True,

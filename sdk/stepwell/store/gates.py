@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stepwell.records import RunState, RunStatus, Stored
@@ -56,6 +56,8 @@ class Entry:
     """The event, for the run it joins."""
     event_ttl: int = 0
     """Until when it is kept there, epoch seconds."""
+    event_tags: Mapping[str, str] = field(default_factory=dict)
+    """Its tags, under which that run is filed."""
     completes: int | None = None
     """If the run it joins has all its events with this one: when it is to be looked at (due), milliseconds."""
     ttl: int | None = None
@@ -117,6 +119,12 @@ class Gates:
         for item in self._table.query(layout.run_pk(run), prefix=layout.MEMBER_PREFIX):
             yield item["event"]
 
+    def member_tags(self, run: str) -> Iterator[dict[str, str]]:
+        """The tags of the events that a run has taken along, as far as they have any."""
+        for item in self._table.query(layout.run_pk(run), prefix=layout.MEMBER_PREFIX):
+            if "tags" in item:
+                yield item["tags"]
+
     # ---- writing
 
     def keep_members(self, run: str, events: Sequence[Stored], *, ttl: int) -> None:
@@ -143,6 +151,7 @@ class Gates:
             member = (layout.run_pk(leader), layout.member_sk(place))
             writes.append(meet(leader, entry.completes, now))
             item = {"pk": member[0], "sk": member[1], "event": entry.event, "ttl": entry.event_ttl}
+            item |= {"tags": dict(entry.event_tags)} if entry.event_tags else {}
             writes.append(Write("Put", member, item=item))
         freed: tuple[str, ...] = ()
         if entry.cancels is not None:

@@ -29,9 +29,11 @@ def changes(run: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[
 
 def run_item(run: RunState) -> Item:
     """The item of a run. Absent fields and defaults are left out: every byte is paid for."""
-    due_pk, due_sk = layout.due_key(run.id, run.due_at) if run.due_at is not None else (None, None)
+    due_pk, due_sk = None, None
     if run.status.is_terminal and not run.owes:
         due_pk, due_sk = layout.done_key(run, run.status)
+    elif run.due_at is not None:
+        due_pk, due_sk = layout.due_key(run.id, run.due_at, owing=run.status.is_terminal)
     item: Item = {
         "pk": layout.run_pk(run.id),
         "sk": layout.RUN_SK,
@@ -103,7 +105,7 @@ def run_from(item: Item) -> RunState:
         attempt=item.get("attempt", 1),
         wakes=item["wakes"],
         wake_at=item.get("wake_at"),
-        due_at=int(item["due_sk"]) if due_pk.startswith("DUE#") else None,
+        due_at=layout.due_millis(item["due_sk"]) if due_pk.startswith("DUE#") else None,
         lease=Lease(holder, item["lease_until"]) if holder else None,
         started=item.get("started"),
         ended=item.get("ended"),
@@ -163,6 +165,8 @@ def step_item(run: str, step: StepState) -> Item:
         "beat": step.beat,
         "beat_by": step.beat_by,
         "proof": step.proof,
+        "submit": step.submit,
+        "begun": step.begun,
         "child": step.child,
         "by": step.by,
         "args": step.args,
@@ -196,6 +200,8 @@ def step_from(item: Item) -> StepState:
         beat=item.get("beat"),
         beat_by=item.get("beat_by"),
         proof=item.get("proof"),
+        submit=item.get("submit"),
+        begun=item.get("begun"),
         child=item.get("child"),
         by=item.get("by"),
         args=item.get("args"),

@@ -16,7 +16,7 @@ One table, keys `pk` and `sk`, one index `due` (keys only), `ttl` for cleaning u
     app      APP                            APP#<app>             the registered manifest and the workers' ARNs
     version  APP                            VERSION               a counter, moved by every registration
     paused   APP                            PAUSED#<app>/<function>  its starts wait
-    tag      TAG#<app>#<name>=<value>       <run>                 a run under a business key
+    tag      TAG#<app>#<name>=<value>       <run>                 a run under a business key, its own or (taken) an event's
     member   RUN#<run>                      MEMBER#<n>            an event that a batch takes along
     gate     GATE#<app>#<function>#<kind>#<key>  GATE             a counter of slots, or what a bucket remembers
     place    GATE#... (the same)            LINE#<rank>#<run>     a run that waits in the gate's line
@@ -32,6 +32,10 @@ Run ids begin with the app id and a dot, so one `dynamodb:LeadingKeys` condition
 **The index `due`** (`due_pk`, `due_sk`) holds a run under `DUE#<shard>` / due_at while it lives, and under
 `DONE#<app>/<function>#<end>#<shard>` / run id once it has ended. The sweeper reads the first, lists of runs both. It is
 eventually consistent, so whoever finds a run in it reads the run itself before acting.
+
+A run that has ended and still owes its end to somebody stands under `DUE#<shard>`, too, and its due_at begins with `!`: ahead
+of all that lives. So a list of runs that have ended finds it, by reading those few alone; and the sweeper gets all that is due
+with one Query a shard.
 
 An end is a status, or `taken` for the run of an event that a batch took along: lists of runs have the batch's run in its
 stead, lists of events read it. Run ids sort by time, so a list of any stretch of time takes one range of each partition, 4
@@ -72,13 +76,19 @@ addition without a condition) and gets its ttl, some hours past its window, with
 counter that is gone.
 
 **Callbacks.** The record of one holds the `proof` of its token, a SHA-256, from its creation on: a token is handed out only
-after that. The key that makes tokens is not stored here, nor in the bucket (`keyring`), so nothing that is makes one.
+after that. The key that makes tokens is not stored here, nor in the bucket (`keyring`), so nothing that is makes one. It
+names the step that hands it out (`submit`), and the place that the order of resolutions had come to when it was created
+(`begun`): a fork in which it begins anew has to hand its new token out again, by whatever came after that.
 
 **Apps.** What is registered of an app stands in one item, whatever its size: the bucket deletes by age.
 
 **Tags.** A run's tags are filed before the run itself, so there is no run that its tags do not lead to; a tag without a
 run is passed over. Filing again only ever prolongs (LONGER): a duplicate of its event, which knows nothing of the run's
-rest, must not cut it short.
+rest, must not cut it short. The run of an event that a batch takes along is not filed. Its tags lead to the batch's run,
+marked `taken` since that run itself does not have them, and are filed after the write by which it joins: what is marked is
+true. If that is cut off, the event is delivered again and files them. So a list by a tag has each batch once, under its own
+run's id, wherever the ids of its events lie. They stand in the `member`, too, for when all that belongs to the run is
+prolonged.
 
 **Forks.** A fork's kept checkpoints are written before its run item, under an id nobody knows yet. Cut off in between,
 they start nothing and expire. They have no shape (a step is found by its key and kind, whatever its arguments are now)
@@ -86,7 +96,10 @@ and the epoch 0, as if written from outside.
 
 **Bulk replays.** Which run is to be the replay is noted before it is asked for (CREATE), under function and event. Whoever
 repeats the operation meets that, and asks for the same run again, or for nothing if it exists. A replay has the event of
-its original, so an operation that comes across both replays them once.
+its original, so an operation that comes across both replays them once. One that is not there may have expired, and would
+begin anew among its old checkpoints. Within the retention from the note on it cannot have: it is on its way, or was never
+asked for. After that it counts as done, and before it, should somebody's clock be off, by the checkpoints it has left. The
+note is kept for a month beyond the retention.
 
 **Invoked under an id.** Which run it is to be, and the digest of its data, is noted before it is asked for (CREATE). Who
 gives the id again meets that, and asks for the same run if it is not there yet. A run that is gone but has left checkpoints
@@ -347,9 +360,24 @@ def cron_sk(function: str, expression: str, tz: str) -> str:
     return f"{function}#{tz}#{expression}"
 
 
-def due_key(owner: str, due_ms: int) -> tuple[str, str]:
-    """Where a live run, or whatever else the sweeper is to look at, stands in the index; `owner` spreads the load."""
-    return f"DUE#{shard_of(owner, DUE_SHARDS)}", f"{due_ms:015d}"
+OWING = "!"
+"""Before the due_at of a run that has ended and owes its end to somebody."""
+
+
+def due_key(owner: str, due_ms: int, *, owing: bool = False) -> tuple[str, str]:
+    """Where a live run, one that has ended (`owing`), or whatever else the sweeper is to look at, stands in the index;
+    `owner` spreads the load."""
+    return due_pk(shard_of(owner, DUE_SHARDS)), f"{OWING if owing else ''}{due_ms:015d}"
+
+
+def due_pk(shard: int) -> str:
+    """One partition of what is due in the index."""
+    return f"DUE#{shard}"
+
+
+def due_millis(due_sk: str) -> int:
+    """When something that stands there is due, milliseconds."""
+    return int(due_sk.removeprefix(OWING))
 
 
 KEYS_PK = "KEYS"

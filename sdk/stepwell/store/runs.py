@@ -9,6 +9,7 @@ from typing import Any
 from stepwell.ids import ulid_of
 from stepwell.records import Lease, RunState, RunStatus, StepState, Stored
 from stepwell.store import layout
+from stepwell.store.due import due_by
 from stepwell.store.items import changes, run_from, run_item, step_from, step_item
 from stepwell.store.table import Item, Lost, Table
 
@@ -185,11 +186,16 @@ class Runs:
 
     def due(self, shard: int, until: int) -> Iterator[str]:
         """Runs that may be due in one shard of the index, the most overdue first. The sweeper reads `Due` instead."""
-        yield from _runs_of(self._table.query_index(f"DUE#{shard}", between=("0", f"{until:015d}")))
+        yield from _runs_of(due_by(self._table, shard, until))
 
     def live(self, shard: int) -> Iterator[str]:
-        """All live runs of one shard, by the time they are due."""
-        yield from _runs_of(self._table.query_index(f"DUE#{shard}"))
+        """All live runs of one shard, by the time they are due; before them those that have ended and owe their end."""
+        yield from _runs_of(self._table.query_index(layout.due_pk(shard)))
+
+    def owing(self, shard: int) -> Iterator[str]:
+        """The runs of one shard that have ended and still owe their end to somebody."""
+        span = (layout.OWING, layout.OWING + layout.LAST)
+        yield from _runs_of(self._table.query_index(layout.due_pk(shard), between=span))
 
     def ended(self, app: str, function: str, end: str, shard: int, *, since: int, until: int) -> Iterator[str]:
         """Runs that have ended, of one function, end (a status, or `taken`) and shard, created from `since` to `until`

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
+from stepwell.store.layout import due_millis
+
 MINUTE = 60.0
 
 
@@ -23,7 +25,7 @@ class EveryMinute:
         """
         if not due:
             return None
-        earliest = max(self._last + 0.001, int(min(due)) / 1000, now)
+        earliest = max(self._last + 0.001, min(map(due_millis, due)) / 1000, now)
         return -(-earliest // MINUTE) * MINUTE
 
     def event(self, at: datetime, event_id: str) -> dict[str, Any]:
