@@ -82,12 +82,16 @@ class Envelope:
     """Where the data lies in S3, if the event was too large for the queue."""
     trace: str | None = None
     """A W3C traceparent."""
+    dated: bool = field(default=True, compare=False)
+    """Whether its sender has given it a time. If not, the queue's stands in: a clock that is ahead would date it ahead."""
     seen: dict[str, JSON] | None = field(default=None, compare=False)
     """What conditions see of the data, if that is more than is handed on. Neither stored nor sent."""
 
     def as_json(self) -> dict[str, JSON]:
         """The form that is stored and sent; absent fields cost nothing."""
-        body: dict[str, JSON] = {"id": self.id, "name": self.name, "ts": self.ts}
+        body: dict[str, JSON] = {"id": self.id, "name": self.name}
+        if self.dated:
+            body["ts"] = self.ts
         if self.ref is None:
             body["data"] = self.data
         else:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from stepwell import CancelOn, Context, RunStatus, Stepwell
+from stepwell import Batch, CancelOn, Context, RunStatus, Stepwell
+from stepwell.ports import Ports
 from stepwell.testing import Chaos, LocalStepwell
 
 from .support import Deploy, run_of
@@ -233,3 +234,22 @@ def expiry(local: LocalStepwell, run_id: str) -> int:
     image = local.world.table.get((f"RUN#{run_id}", "EVENT"))
     assert image is not None
     return int(image.plain()["ttl"])
+
+
+@pytest.mark.parametrize("ahead", [-90, 90])
+def test_without_a_time_of_its_own_an_event_has_that_of_the_queue_whatever_the_senders_clock_says(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """Dated ahead by a clock that is ahead it would be held back, and never be debounced, batched or met by a wait."""
+
+    @app.function(on="go", id="fn", batch=Batch(2, "1h"))
+    def fn(ctx: Context[Any]) -> list[str]:
+        return [event.ts.isoformat() for event in ctx.events]
+
+    local = deploy(app)
+    ports, clock = local.client._ports, Ports.now
+    monkeypatch.setattr(Ports, "now", lambda self: clock(self) + (ahead * 1000 if self is ports else 0))
+    local.client.send([{"name": "go", "data": {"n": n}} for n in range(2)])
+    monkeypatch.undo()
+    local.run_until_idle()
+    assert [run.result for run in local.client.runs(status="completed")] == [[local.now().isoformat()] * 2]

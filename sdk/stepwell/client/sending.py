@@ -76,7 +76,8 @@ class Sending(Connection):
         check_sender(name, "A client")
         now = self._ports.now()
         event_id = check_made(check_id(id), now) if id is not None else event_id_of(self._ports.ids.ulid(now))
-        return Envelope(event_id, name, body, now if ts is None else event_ts(ts, now), check_tenant(tenant))
+        when = now if ts is None else event_ts(ts, now)
+        return Envelope(event_id, name, body, when, check_tenant(tenant), dated=ts is not None)
 
     def invoke(self, function: Any, data: Any = None, *, id: str | None = None) -> str:
         """Start a run of one function directly, without an event for others to see; gives its id.

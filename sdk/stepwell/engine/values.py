@@ -147,7 +147,7 @@ class Values:
         """The event as it is to be sent."""
         if not self.chain.senders:
             return event
-        sent = event.event()
+        given = sent = event.event()
         with self._guard():
             for each in self.chain.senders:
                 sent = each.on_send(sent)
@@ -155,7 +155,8 @@ class Values:
             raise InvalidOption(
                 f"on_send must give an event with the same id and name; it made {sent!r} of {event.id}."
             )
-        return Envelope(sent.id, sent.name, sent.data, parse_ts(sent.ts), sent.tenant, trace=sent.trace)
+        dated, ts = event.dated or sent.ts != given.ts, parse_ts(sent.ts)
+        return Envelope(sent.id, sent.name, sent.data, ts, sent.tenant, trace=sent.trace, dated=dated)
 
     def send_call(self, body: dict[str, JSON]) -> dict[str, JSON]:
         """The message that starts a run of a function, its data and trace as they are to be sent."""

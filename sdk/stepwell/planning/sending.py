@@ -96,4 +96,5 @@ def _envelope(
     now = plan.core.now()
     made = event_id_of(derived_ulid(now, "sent", plan.core.run.id, key, str(index)))
     when = now if ts is None else event_ts(ts, plan.core.ports.now())
-    return Envelope(check_id(event_id) if event_id is not None else made, name, body, when, check_tenant(tenant))
+    chosen = check_id(event_id) if event_id is not None else made
+    return Envelope(chosen, name, body, when, check_tenant(tenant), dated=ts is not None)
