@@ -19,6 +19,7 @@ from stepwell.codec import JSON, canonical
 from stepwell.decisions.deadlines import deadline, not_finished, not_started
 from stepwell.decisions.flow import UNLIMITED, pause_gate, policy_of, slot_limits
 from stepwell.decisions.next import DISPATCH_DEADLINE
+from stepwell.decisions.verdicts import short
 from stepwell.decisions.wanted import Wanted, wanted
 from stepwell.engine.announcing import with_all_data
 from stepwell.engine.execution import LEASE_MARGIN
@@ -123,7 +124,8 @@ def _in_line(look: Look) -> str | None:
     run = look.run
     if run.line is None:
         return None
-    before = sum(1 for _ in takewhile(lambda place: place[1] != run.id, look.ports.store.gates.line(run.line)))
+    line = look.ports.store.gates.line(run.line, page=1000)
+    before = sum(1 for _ in takewhile(lambda place: place[1] != run.id, line))
     place = "first in line" if not before else f"{before} in line before it"
     if run.line == pause_gate(run.app, run.function):
         return f"waiting until its function is resumed, which is paused; {place}"
@@ -132,7 +134,7 @@ def _in_line(look: Look) -> str | None:
     if slot is None or slot.limit == UNLIMITED:
         return f"waiting for a slot of a limit that is gone from the code; {place}"
     policy, value = policy_of(run.line, entry, own_event(look.ports, run).scope())
-    whose = "" if policy.get("key") is None else f" for {policy['key']} = {canonical(value)}"
+    whose = "" if policy.get("key") is None else f" for {policy['key']} = {short(canonical(value))}"
     where = "the app" if policy.get("scope") == "app" else "the function"
     several = "the only slot" if slot.limit == 1 else f"one of the {slot.limit} slots"
     return f"waiting for {several} of {where}{whose}; {place}"
@@ -339,7 +341,7 @@ def _error(look: Look, error: ErrorInfo, step: StepState | None = None) -> str:
 
 
 def _value(value: JSON) -> str:
-    return value if isinstance(value, str) else canonical(value)
+    return short(value if isinstance(value, str) else canonical(value))
 
 
 def _times(count: int) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from stepwell import AsyncContext, Context, Stepwell, Timeouts, step
+from stepwell import AsyncContext, Concurrency, Context, Stepwell, Timeouts, step
 from stepwell.errors import UnknownRun
 from stepwell.testing import Chaos, Fault, FaultKind, FaultPlan, LocalStepwell
 
-from .support import Deploy, play, run_of
+from .support import Deploy, occupied, play, release, run_of
 
 
 @step(compute="large")
@@ -318,6 +318,18 @@ def test_a_run_that_stands_in_line_says_until_when_it_may(app: Stepwell, deploy:
         "waiting until its function is resumed, which is paused; first in line; "
         "it is cancelled at 00:30:00 UTC if it has not started by then"
     )
+
+
+def test_a_key_of_any_length_takes_but_a_line_of_the_answer(app: Stepwell, deploy: Deploy) -> None:
+    @app.function(on="go", id="fn", concurrency=Concurrency(1, key="event.data.text"))
+    def fn(ctx: Context[Any]) -> None: ...
+
+    local = deploy(app)
+    data = {"text": "x" * 100_000}
+    gate = occupied(local, "shop/fn", **data)
+    event_id = started(local, data)
+    assert len(why(local, event_id)) < 400
+    release(local, gate)
 
 
 def test_a_run_whose_worker_was_asked_and_does_not_come_says_when_another_is(app: Stepwell, deploy: Deploy) -> None:

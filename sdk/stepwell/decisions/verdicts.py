@@ -286,7 +286,12 @@ def _per(policy: Mapping[str, Any]) -> str:
 def _of(bucket: Bucket) -> str:
     if "key" not in bucket.policy:
         return ""
-    return f" for {bucket.key}" if len(bucket.key) <= SHOWN else f" for {bucket.key[:SHOWN]}..."
+    return f" for {short(bucket.key)}"
+
+
+def short(text: str) -> str:
+    """The beginning of a value, for people."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _millis(seconds: float) -> int:
