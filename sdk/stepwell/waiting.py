@@ -124,8 +124,8 @@ def _in_line(look: Look) -> str | None:
     run = look.run
     if run.line is None:
         return None
-    line = look.ports.store.gates.line(run.line, page=1000)
-    before = sum(1 for _ in takewhile(lambda place: place[1] != run.id, line))
+    line = look.ports.store.gates.line(run.line, first_page=400)
+    before = sum(1 for _ in takewhile(lambda place: place.run != run.id, line))
     place = "first in line" if not before else f"{before} in line before it"
     if run.line == pause_gate(run.app, run.function):
         return f"waiting until its function is resumed, which is paused; {place}"

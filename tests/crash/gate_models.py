@@ -82,8 +82,8 @@ class Line:
         holds = run.held and gate in run.gates
         if holds and run.id not in self.holders:
             free = self.limit - len(self.holders)
-            place = self.waiting.get(run.id)
-            ahead = [each for each in self.waiting.values() if place is None or each < place]
+            place = (run.created - run.priority, run.id)  # also of one that has gone on to wait for another gate
+            ahead = [each for each in self.waiting.values() if each < place]
             assert free > 0, f"{run.id} took a slot of {gate}, but all {self.limit} were taken"
             assert len(ahead) < free or not ahead, f"{run.id} went past {ahead} in the line of {gate}"
         (self.holders.add if holds else self.holders.discard)(run.id)

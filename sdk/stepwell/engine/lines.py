@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from stepwell.decisions.deadlines import deadline, soonest
@@ -33,13 +34,14 @@ from stepwell.store import layout
 from stepwell.store.apps import AppRecord, gates_of
 from stepwell.store.due import Key
 from stepwell.store.gate_writes import GateState, Turn
-from stepwell.store.gates import Full, Moved, Room
+from stepwell.store.gates import Full, Moved, Place, Room
 from stepwell.store.runs import LostRun
 
 STARTS = 50
-"""Runs of a line that are read for one message; a line that moves further goes on with another message."""
-PLACES = 1000
-"""Places of a line that are gone past for one message, without reading their runs: it is not the turn of their functions."""
+"""Runs of a line that are read for one message; the next one goes on behind them."""
+PLACES = 25 + 100 + 400
+"""Places of a line that are looked at for one message: three pages. Those whose turn it cannot be are gone past without
+reading their runs: a smaller limit is reached, or enough of their sort have gone on to wait for another gate."""
 BACKSTOP = 86_400_000
 """Milliseconds after which a run that stands in a line is looked at by itself, and the line of a function that is paused.
 The gate of a limit is looked at every minute, and that of a pause when it ends."""
@@ -52,12 +54,12 @@ Apps = Mapping[str, AppRecord]
 
 
 def slots_of(entry: Mapping[str, Any], run: RunState) -> list[tuple[str, int]]:
-    """The gates whose slots the run needs yet, and their limits by today's code, the smallest first: that is the one it has
-    to wait for longest. A paused function has none for starts."""
+    """The gates whose slots the run needs yet, and their limits by today's code, in the order in which they are asked: the
+    smallest first, as it has to wait for that longest. A paused function has none for starts."""
     if entry.get("paused") and run.epoch == 0 and run.call is None:
         return [(pause_gate(run.app, run.function), 0)]
     slots = [] if run.held else slot_limits(entry, run.gates)
-    return sorted(((slot.gate, slot.limit) for slot in slots), key=lambda slot: slot[1])
+    return sorted(((slot.gate, slot.limit) for slot in slots), key=lambda slot: (slot[1], slot[0]))
 
 
 def patience(ports: Ports, run: RunState) -> tuple[int, int | None]:
@@ -180,23 +182,23 @@ def follow(ports: Ports, gate: str, *, after: str = "") -> None:
     if gate not in gates or gates[gate].waiting <= 0:
         return
     limits, held = limits_on(apps, gate), gates[gate].held
-    moved: Counter[str] = Counter()
-    met = gone = 0
-    for looked, (place, run_id, function) in enumerate(ports.store.gates.line(gate, after=after)):
-        if looked >= PLACES or (met >= STARTS and gone):
-            ports.queue.send(drain(gate, after=after))
-            return
+    ahead: Counter[str] = Counter()
+    looked = met = gone = passed = 0
+    for place in islice(ports.store.gates.line(gate, after=after), PLACES):
         if met >= STARTS:
-            return
-        after = place
-        limit = _limit_of(apps, gate, function)
-        if limit is not None and held >= limit:
-            if held >= max({limit} | limits):
+            break
+        looked += 1
+        after, told = place.sk, _told(apps, gate, place)
+        if told is not None and held >= told[gate]:
+            if held >= max({told[gate]} | limits):
                 return
+            passed += 1
             continue
-        run = ports.store.runs.read(run_id)
+        if told is not None and _crowded(ahead, told, gate, held):
+            continue
+        run = ports.store.runs.read(place.run)
         if run is None or not run.is_live:
-            ports.store.gates.strike(gate, place, now=ports.now())  # it was cancelled while it waited
+            ports.store.gates.strike(gate, place.sk, now=ports.now())  # it was cancelled while it waited
             met, gone = met + 1, gone + 1
             continue
         if run.line != gate:
@@ -205,26 +207,40 @@ def follow(ports: Ports, gate: str, *, after: str = "") -> None:
         met += 1
         slots = dict(slots_of(gates_of(apps, run.app, run.function), run))
         limit = slots.get(gate, UNLIMITED)
-        if held < limit and not any(moved[other] >= limit - held for other in slots if slots[other] >= limit):
+        if held < limit and not _crowded(ahead, slots, gate, held):
             refused = _move_up(ports, run, apps)
-            if refused in (None, gate):
-                held = max(held, limit) if refused == gate else held + 1
-                gone += refused is None
-            elif refused != ELSEWHERE:
-                moved[refused] += 1
-                gone += slots.get(refused, limit) < limit or limit == UNLIMITED
+            if refused == gate:
+                held = max(held, limit)
+            elif refused is not None and _is_after(refused, gate, slots):
+                ahead[refused] += 1
+            else:  # it runs, or stands where it has nothing to come back from
+                held, gone = held + (refused is None), gone + 1
         if held >= max({limit} | limits):
             return
-    if gone and ports.store.gates.waiting(gate) > 0:
+    if met >= STARTS or (looked == PLACES and (gone or passed)):
+        ports.queue.send(drain(gate, after=after))
+    elif gone and looked < PLACES and ports.store.gates.waiting(gate) > 0:
         ports.queue.send(drain(gate))  # some came after the last page was read
 
 
-def _limit_of(apps: Apps, gate: str, function: str | None) -> int | None:
-    """The limit by which the runs of a function stand in a line, None if each of them has to be asked."""
-    entry = None if function is None else gates_of(apps, gate.partition("#")[0], function)
+def _told(apps: Apps, gate: str, place: Place) -> dict[str, int] | None:
+    """The limits of a run by what its place in a line tells of it, None if the run itself has to be asked."""
+    entry = None if place.function is None else gates_of(apps, gate.partition("#")[0], place.function)
     if entry is None or entry.get("paused"):
         return None
-    return UNLIMITED if is_pause(gate) else slot_limits(entry, (gate,))[0].limit
+    limits = {slot.gate: slot.limit for slot in slot_limits(entry, place.gates or (gate,))}
+    return {**limits, gate: UNLIMITED} if is_pause(gate) else limits
+
+
+def _is_after(other: str, gate: str, limits: Mapping[str, int]) -> bool:
+    """Whether a run asks another gate after this one."""
+    return other in limits and (limits[other], other) > (limits.get(gate, UNLIMITED), gate)
+
+
+def _crowded(ahead: Mapping[str, int], limits: Mapping[str, int], gate: str, held: int) -> bool:
+    """Whether as many as this gate has room for have gone to wait for another gate that the run needs, too."""
+    room = limits.get(gate, UNLIMITED) - held
+    return any(ahead[other] >= room for other in limits if _is_after(other, gate, limits))
 
 
 def _move_up(ports: Ports, run: RunState, apps: Apps) -> str | None:

@@ -74,8 +74,9 @@ def give_back(gate: str, now: int) -> Write:
     return Write("Update", (layout.gate_pk(gate), layout.GATE_SK), add={"held": -1}, set_=used(now))
 
 
-def take_slot(gate: str, limit: int, now: int, *, in_line: bool, freed: bool = False) -> Write:
-    """Take a slot; with `freed` it is one that another run gives back by the same write, so the count stays."""
+def take_slot(gate: str, limit: int, now: int, *, in_line: bool, ahead: bool = False, freed: bool = False) -> Write:
+    """Take a slot; with `freed` it is one that another run gives back by the same write, so the count stays. `ahead`: who
+    takes it stands further ahead than all that wait for one."""
     key = (layout.gate_pk(gate), layout.GATE_SK)
     if in_line:
         # The same item cannot be written twice in one transaction: the place in line is given up here, too.
@@ -87,6 +88,10 @@ def take_slot(gate: str, limit: int, now: int, *, in_line: bool, freed: bool = F
             if_=layout.HAS_ROOM,
             values={":limit": limit},
         )
+    if ahead:
+        return Write(
+            "Update", key, add={"held": 1}, set_=used(now), if_=layout.HAS_ROOM, values={":limit": limit}
+        )  # fmt: skip
     add, limit = ({}, limit + 1) if freed else ({"held": 1}, limit)
     return Write("Update", key, add=add, set_=used(now), if_=layout.FREE, values={":limit": limit, ":none": 0})
 
@@ -96,6 +101,8 @@ def join_line(run: RunState, gate: str, limit: int, now: int, *, freed: bool = F
     key = (layout.gate_pk(gate), layout.GATE_SK)
     due_pk, due_sk = layout.due_key(gate, now + layout.LINE_PATIENCE)
     closed = limit <= 0
+    place = (key[0], layout.line_sk(run.place, run.id))
+    more = {"gates": list(run.gates)} if len(run.gates) > 1 else {}
     return [
         Write(
             "Update",
@@ -106,11 +113,7 @@ def join_line(run: RunState, gate: str, limit: int, now: int, *, freed: bool = F
             if_=None if closed else layout.NO_ROOM,
             values={} if closed else {":limit": limit + freed, ":none": 0},
         ),
-        Write(
-            "Put",
-            (key[0], layout.line_sk(run.place, run.id)),
-            item={"pk": key[0], "sk": layout.line_sk(run.place, run.id), "run": run.id, "function": run.function},
-        ),
+        Write("Put", place, item={"pk": place[0], "sk": place[1], "run": run.id, "function": run.function, **more}),
     ]
 
 

@@ -64,6 +64,18 @@ class Entry:
     """For a run that has ended before it began: when it may be removed, epoch seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a line."""
+
+    sk: str
+    run: str
+    function: str | None
+    """Of the run; None where an earlier release has put it in."""
+    gates: tuple[str, ...]
+    """Those whose slots the run needs, if there are several."""
+
+
 class Moved(Exception):
     """A gate, or a run that matters, is no longer as it was read: decide again."""
 
@@ -105,14 +117,13 @@ class Gates:
                 found[gate.id] = gate
         return found, existing
 
-    def line(self, gate: str, *, after: str = "", page: int = 25) -> Iterator[tuple[str, str, str | None]]:
-        """The places in a line, the first first, or those behind the place `after`: sort key, run, and the run's function
-        (None where an earlier release has put it in)."""
+    def line(self, gate: str, *, after: str = "", first_page: int = 25) -> Iterator[Place]:
+        """The places in a line, the first first, or those behind the place `after`."""
         pk, last = layout.gate_pk(gate), layout.LINE_PREFIX + layout.LAST
         rest = {"between": (after, last)} if after else {"prefix": layout.LINE_PREFIX}
-        for item in self._table.query(pk, **rest, page=page):
+        for item in self._table.query(pk, **rest, first_page=first_page):
             if item["sk"] > after:
-                yield item["sk"], item["run"], item.get("function")
+                yield Place(item["sk"], item["run"], item.get("function"), tuple(item.get("gates", ())))
 
     def members(self, run: str) -> Iterator[Stored]:
         """The events that a run takes along besides its own, in their order."""
@@ -197,14 +208,17 @@ class Gates:
         with what its `throttle` remembers of it, if it takes its turn now.
 
         Raises LostRun if the run is no longer so, Full naming the first gate without room, Moved if the throttle is no
-        longer as it was read. Who does not come from a gate's line finds no room there while others are in it.
+        longer as it was read. Who does not come from a gate's line finds no room there while others are in it; unless it
+        has been in it, and waits in the line of a gate that is asked after it: those that are in it now came later.
         """
         closed = next((gate for gate, limit in slots if limit <= 0), None)
         if closed is not None:
             raise Full(closed, 0)
         fields = {"status": RunStatus.QUEUED.value, "due": due, "wake_at": None, "line": None, "reason": None}
         writes = [change_run(run, if_, {**fields, **({"held": True} if run.gates else {}), **values})]
-        writes += [take_slot(gate, limit, now, in_line=gate == run.line) for gate, limit in slots]
+        order = [gate for gate, _ in slots]
+        asked = order[: order.index(run.line)] if run.line in order else []
+        writes += [take_slot(gate, limit, now, in_line=gate == run.line, ahead=gate in asked) for gate, limit in slots]
         if run.line is not None:
             writes += quit_line(run, run.line, now, counted=run.line in {gate for gate, _ in slots})
         if throttle is not None:
