@@ -143,6 +143,8 @@ class RunState:
     """How often something happened that the holder may not have seen."""
     wake_at: int | None = None
     due_at: int | None = None
+    due_sk: str | None = field(default=None, compare=False)
+    """How due_at stood in the index when the run was read: earlier releases spelled it otherwise for some."""
     lease: Lease | None = None
     started: int | None = None
     ended: int | None = None

@@ -300,7 +300,7 @@ def _misses(look: Look, step: StepState, wait: Wanted) -> str:
     """
     begun = step.started or look.run.created
     since = look.run.created if wait.since_start else begun
-    events, complete = look.ports.store.events.recent(wait.event, since, look.now + SKEW)
+    events, complete = look.ports.store.events.recent(wait.event, since, look.now, skew=SKEW)
     events = [with_all_data(look.ports, event) for event in events]
     own = own_event(look.ports, look.run).scope() if wait.where else {}
     others = Counter(other for event in events if (other := _other(event, wait, own)) is not None)

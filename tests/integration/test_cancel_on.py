@@ -11,7 +11,7 @@ from stepwell import CancelOn, Context, Debounce, EventModel, RunStatus, Stepwel
 from stepwell.ids import ulid_of
 from stepwell.testing import Chaos, Fault, FaultKind, FaultPlan, LocalStepwell
 
-from .support import Declare, Deploy, only_dead_letter, run_of, writes_to
+from .support import Declare, Deploy, declare_as, only_dead_letter, run_of, writes_to
 
 
 class Cancelled(EventModel, name="order/cancelled"):
@@ -333,6 +333,31 @@ def test_the_same_event_again_cancels_no_run_that_began_in_between(
     local.advance("2d")
     assert run_of(local, earlier, "fn").status == RunStatus.CANCELLED
     assert run_of(local, later, "fn").status == RunStatus.COMPLETED
+
+
+def test_an_event_again_cancels_nothing_though_it_starts_more_functions_by_now(app: Stepwell, deploy: Deploy) -> None:
+    """When it came first one function held it, and nobody could be cancelled by it: so that function's run says since when."""
+    app.function(on="stop", id="z-first")(lambda ctx: None)
+    first = Stepwell(app.id)
+    first.function(on="stop", id="z-first")(lambda ctx: None)
+    app.function(on="stop", id="a-later")(lambda ctx: None)
+    app.function(on="go", id="fn", cancel_on=CancelOn("stop"))(lambda ctx: ctx.step.sleep("wait", "1d"))
+    local = deploy(app)
+    declare_as(local, first)
+    stop = local.send("stop")
+    local.advance("1h")
+    declare_as(local, app)
+    later = started(local)
+    for _ in range(3):
+        local.advance("1m")
+        local.send("stop", id=stop)
+        local.run_until_idle()
+    assert run_of(local, later).status == RunStatus.SUSPENDED
+    assert {run.function for run in local.client.runs()} == {"z-first", "fn"}
+    new = local.send("stop")
+    local.run_until_idle()
+    assert run_of(local, later).status == RunStatus.CANCELLED
+    assert {run.function for run in local.client.runs_of_event(new)} == {"z-first", "a-later"}
 
 
 def test_the_same_made_id_with_other_data_cancels_nothing_and_is_a_dead_letter(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stepwell import Batch, CancelOn, Context, RunStatus, Stepwell
+from stepwell.engine.accept import accept, take_effect
 from stepwell.ports import Ports
 from stepwell.testing import Chaos, LocalStepwell
 
@@ -253,3 +254,107 @@ def test_without_a_time_of_its_own_an_event_has_that_of_the_queue_whatever_the_s
     monkeypatch.undo()
     local.run_until_idle()
     assert [run.result for run in local.client.runs(status="completed")] == [[local.now().isoformat()] * 2]
+
+
+def late(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let the message that tells of an effect fail so often before it is handled."""
+    failed: list[str] = []
+
+    def throttled(ports: Ports, place: str, *, again: bool) -> None:
+        if len(failed) < times:
+            failed.append(place)
+            raise RuntimeError("throttled")
+        take_effect(ports, place, again=again)
+
+    monkeypatch.setattr("stepwell.engine.orchestrate.take_effect", throttled)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("id", [None, "mine"])
+@pytest.mark.parametrize("rest", [59, 60, 61, 65])
+def test_a_wait_that_looks_back_finds_it_though_its_effect_is_handled_late(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch, known: bool, id: str | None, rest: int
+) -> None:
+    """The message about it passes over who began to wait after its time, and that one looks back before it has come."""
+
+    @app.function(on="order", id="looks")
+    def looks(ctx: Context[Any]) -> Any:
+        ctx.step.sleep("rest", f"{rest}s")
+        paid = ctx.step.wait_for_event("paid", event="paid", timeout="1h", since="run_start")
+        return paid and paid.id
+
+    local = deploy(app)
+    if known:
+        local.send("order")
+        local.advance("2h")
+    late(monkeypatch, 3)
+    paid = local.send("paid", ts=local.now() + timedelta(seconds=60), id=id)
+    local.run_until_idle()
+    order = local.send("order")
+    local.advance("10m")
+    assert run_of(local, order, "looks").result == paid
+
+
+def test_a_wait_says_nothing_of_an_event_that_has_yet_to_take_effect(app: Stepwell, deploy: Deploy) -> None:
+    @app.function(on="order", id="waits")
+    def waits(ctx: Context[Any]) -> None:
+        ctx.step.wait_for_event("paid", event="paid", match={"data.n": 1}, timeout="1d")
+
+    local = deploy(app)
+    order = local.send("order")
+    local.run_until_idle()
+    local.send("paid", {"n": 2}, ts=local.now() + timedelta(seconds=30))
+    local.run_until_idle()
+    run = run_of(local, order, "waits").id
+    assert "near miss" not in (local.client.why_waiting(run) or "")
+    local.advance("40s")
+    assert "1 near miss: other n" in (local.client.why_waiting(run) or "")
+
+
+def test_an_event_that_an_earlier_release_has_accepted_is_listed_when_it_takes_effect(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.function(on="order", id="looks")
+    def looks(ctx: Context[Any]) -> Any:
+        ctx.step.sleep("rest", "10m")
+        return ctx.step.wait_for_event("paid", event="paid", timeout="1h", since="run_start") is not None
+
+    local = deploy(app)
+    with monkeypatch.context() as patch:
+        patch.setattr("stepwell.store.events.Events.log_effect", lambda *args: None)
+        local.send("paid", ts=local.now() + timedelta(seconds=60))
+        order = local.send("order")
+        local.run_until_idle()
+    local.advance("20m")
+    assert run_of(local, order, "looks").result is True
+
+
+@pytest.mark.parametrize("lag", [500, 2500, 20_000])
+@pytest.mark.parametrize("id", [None, "mine"])
+@pytest.mark.parametrize("starts", [0, 1, 2])
+def test_an_event_without_a_time_takes_effect_at_once_though_the_orchestrators_clock_is_behind(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch, lag: int, id: str | None, starts: int
+) -> None:
+    waiting(app)
+    app.function(on="order", id="guarded", cancel_on=CancelOn("paid"))(lambda ctx: ctx.step.sleep("long", "1d"))
+    for number in range(starts):
+        app.function(on="paid", id=f"beside-{number}")(lambda ctx: None)
+    local = deploy(app)
+    order = local.send("order")
+    local.advance("1m")
+    clock, behind = Ports.now, [0]
+
+    def handled(*args: Any, **options: Any) -> None:
+        behind[0] = lag
+        try:
+            accept(*args, **options)
+        finally:
+            behind[0] = 0
+
+    monkeypatch.setattr("stepwell.engine.orchestrate.accept", handled)
+    monkeypatch.setattr(Ports, "now", lambda self: clock(self) - behind[0])
+    paid = local.send("paid", id=id)
+    local.run_until_idle()
+    local.advance("1m")
+    assert run_of(local, order, "waits").result[0] == paid
+    assert run_of(local, order, "guarded").reason == f"cancelled by paid {paid}"

@@ -228,6 +228,36 @@ def test_a_function_that_never_comes_back_fails_its_runs_in_the_end(
     app.functions["fn"] = gone
 
 
+def test_an_end_that_an_earlier_release_still_owes_is_asked_for_ever_more_rarely_too(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in the index among those that live, and is moved to its own all the same."""
+
+    @app.function(on="go", on_failure=lambda ctx: None)
+    def fn(ctx: Context[Any]) -> None:
+        raise NonRetriableError("no")
+
+    local = deploy(app)
+    with monkeypatch.context() as patch:
+        patch.setattr("stepwell.engine.look.deliver", lambda ports, run: None)
+        local.send("go")
+        local.run_until_idle()
+        (run,) = local.client.runs()
+        key, table = {"pk": f"RUN#{run.id}", "sk": "RUN"}, local._ports(counted=False).store.table
+        item = table.get(*key.values())
+        assert item is not None
+        assert item["due_sk"].startswith("!")
+        due = int(item["due_sk"][1:])
+        table.update(*key.values(), set_={"due_sk": f"{due:015d}"})
+        local.advance("5m")
+        moved = table.get(*key.values())
+        assert moved is not None
+        assert moved["due_sk"].startswith("!")
+        assert int(moved["due_sk"][1:]) > due
+    local.advance("2h")
+    assert {run.status for run in local.client.runs()} == {RunStatus.FAILED, RunStatus.COMPLETED}
+
+
 def test_a_run_that_a_fault_of_ours_keeps_from_being_handled_is_looked_at_ever_more_rarely(
     app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from stepwell import Context, Event, EventModel, RunStatus, Stepwell
+from stepwell import CancelOn, Context, Event, EventModel, RunStatus, Stepwell, Trigger
 from stepwell.engine import accept, looking_back, orchestrate
 from stepwell.engine.resolve import resolve_waiter
 from stepwell.events import Envelope
 from stepwell.ids import ulid_of
-from stepwell.testing import LocalStepwell
+from stepwell.testing import Fault, FaultKind, FaultPlan, LocalStepwell
 from stepwell.testing.observations import Sent
 
-from .support import Declare, Deploy, play, run_of
+from .support import Declare, Deploy, declare_as, play, run_of
 
 
 class Paid(EventModel, name="order/paid"):
@@ -412,6 +412,74 @@ def test_an_event_that_was_accepted_before_ends_no_wait_that_began_later(
     local.send("order/paid", {"n": 2})
     local.advance("1m")
     assert run_of(local, waits_later, "waits").result is True
+
+
+@pytest.mark.parametrize("name", ["a-new-one", "z-new-one"])
+@pytest.mark.parametrize("waited", [True, False])
+@pytest.mark.parametrize("cut_off", ["PutItem", "Query", "BatchGetItem", None])
+@pytest.mark.parametrize("starts", [0, 1, 2])
+def test_an_event_again_is_none_of_the_business_of_what_was_deployed_since(
+    app: Stepwell, deploy: Deploy, name: str, waited: bool, cut_off: str | None, starts: int
+) -> None:
+    """Neither of a function that it would start now, nor of runs that wait for it or are cancelled by it now; also if the
+    first one who handles it again does not come to the end."""
+
+    def declare(to: Stepwell, *, new: bool) -> None:
+        for number in range(starts):
+            to.function(on="order/paid", id=f"book-{number}")(lambda ctx: None)
+        if new:
+            to.function(on="order/paid", id=name)(lambda ctx: None)
+        if new or waited:
+            to.function(on="order", id="waits")(waits)
+            to.function(on="order", id="guarded", cancel_on=CancelOn("order/paid"))(guarded)
+
+    def waits(ctx: Context[Any]) -> Any:
+        return ctx.step.wait_for_event("paid", event="order/paid", timeout="9d") is not None
+
+    def guarded(ctx: Context[Any]) -> None:
+        ctx.step.sleep("long", "9d")
+
+    declare(app, new=True)
+    before = Stepwell(app.id)
+    declare(before, new=False)
+    plan = FaultPlan()
+    local = deploy(app, plan=plan)
+    declare_as(local, before)
+    paid = local.send("order/paid", {"n": 1})
+    local.advance("1h")
+    declare_as(local, app)
+    order = local.send("order")
+    local.advance("1m")
+    if cut_off is not None:
+        plan.add(Fault(FaultKind.CRASH_AFTER, operation=f"dynamodb.{cut_off}", label="orchestrator"))
+    local.send("order/paid", {"n": 1}, id=paid)
+    local.advance("1h")
+    assert {run.function for run in local.client.runs()} == {
+        "waits",
+        "guarded",
+        *(f"book-{number}" for number in range(starts)),
+    }
+    assert run_of(local, order, "waits").status == run_of(local, order, "guarded").status == RunStatus.SUSPENDED
+
+
+def test_a_condition_that_was_corrected_starts_its_function_beside_what_the_event_had_started(
+    app: Stepwell, deploy: Deploy
+) -> None:
+    """An event that was accepted with a doubt is not taken for one that was accepted before the function was deployed."""
+    app.function(on="order/paid", id="book")(lambda ctx: None)
+    corrected = Stepwell(app.id)
+    corrected.function(on="order/paid", id="book")(lambda ctx: None)
+    endless = "event.data.l.all(a, event.data.l.all(b, event.data.l.all(c, a + b + c >= 0)))"
+    app.function(on=Trigger("order/paid", where=endless), id="mail")(lambda ctx: None)
+    corrected.function(on=Trigger("order/paid", where="size(event.data.l) == 100"), id="mail")(lambda ctx: None)
+    local = deploy(app)
+    local.send("order/paid", {"l": list(range(100))})
+    local.run_until_idle()
+    assert [run.function for run in local.client.runs()] == ["book"]
+    declare_as(local, corrected)
+    assert local.client.redrive() == 1
+    local.run_until_idle()
+    assert {run.function for run in local.client.runs()} == {"book", "mail"}
 
 
 def test_a_wait_that_began_between_the_making_of_an_event_and_its_receipt_is_ended_by_it(

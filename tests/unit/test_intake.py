@@ -101,6 +101,12 @@ class TestReading:
             {"stepwell": "look", "run": {}},
             {"stepwell": "lookback", "waiter": None},
             {"stepwell": "effect", "place": 1},
+            {"stepwell": "effect", "place": ""},
+            {"stepwell": "effect", "place": "#go"},
+            {"stepwell": "effect", "place": "7" + "Z" * 25 + "#go"},
+            {"stepwell": "effect", "place": "01KDVDNA00Q7JY7EJWQZ60DMEE#"},
+            {"stepwell": "effect", "place": "01KDVDNA00Q7JY7EJWQZ60DMEE#" + "x" * 3000},
+            {"stepwell": "effect", "place": "01KDVDNA00Q7JY7EJWQZ60DMEE#\ud800"},
             {"stepwell": "tick", "app": "a", "function": "f", "cron": "c", "tz": "UTC", "at": True},
             {"stepwell": "invoke", "run": "x" * 3000, "app": "shop", "function": "f", "data": {}, "ts": 0},
             {"stepwell": "invoke", "run": RUN, "app": "crm", "function": "f", "data": {}, "ts": 0},
@@ -113,6 +119,10 @@ class TestReading:
     def test_what_can_never_be_handled_is_refused_when_it_is_read(self, body: Any) -> None:
         with pytest.raises(StepwellError):
             read_message(message(body))
+
+    def test_the_place_of_an_event_that_takes_effect_is_taken_as_it_is(self) -> None:
+        (record,) = read_message(message({"stepwell": "effect", "place": "01KDVDNA00Q7JY7EJWQZ60DMEE#ö/paid"}))
+        assert (record["kind"], record["place"]) == ("effect", "01KDVDNA00Q7JY7EJWQZ60DMEE#ö/paid")
 
     def test_an_event_without_an_id_has_one_that_follows_from_its_message(self) -> None:
         (first,) = read_message(message(event()))

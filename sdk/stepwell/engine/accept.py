@@ -77,17 +77,21 @@ def accept(
 def take_effect(ports: Ports, place: str, *, again: bool) -> None:
     """Let the dated event that is listed at this place meet all who wait for it now, or are cancelled by it.
 
-    Who begins to wait at this very moment, after the time of the event, is not meant, whoever of us is faster.
+    Who begins to wait at this very moment, after the time of the event, is not meant, whoever of us is faster. If it looks
+    back, it finds the event in the log.
     """
     found = ports.store.events.dated(place)
     if found is None:
         return None
     (event, kept), now = found, ports.now()
     key = event_key(event.name, event.id)
-    receipt = Receipt(kept.received, kept.received, kept.effect, kept.effect)
+    receipt = Receipt(kept.received, kept.received, kept.effect, kept.effect, kept.dated)
     if receipt.is_ahead(now):  # this clock is behind that of the queue
         return ports.queue.send(effect(place, delay=(kept.effect - now) / 1000))
-    ports.store.events.log_effect(event, key, kept.effect, now)
+    if not ports.store.events.lists_effect(
+        event, key, kept.effect
+    ):  # its acceptance was cut off, or by an earlier release
+        ports.store.events.log_effect(event, key, kept.effect)
     waited = _waited(*ports.store.apps.current([event.name]), event.name)
     note_event(ports, event, key, receipt.effect, waited)
     return _wake_waiters(ports, event, key, receipt, waited, again, {})
@@ -127,7 +131,9 @@ def _pass_on(ports: Ports, event: Envelope, sent: int, routes: Routes, again: bo
     matched, waited = routes.matched, routes.waited
     key, data_digest = event_key(event.name, event.id), event.digest()
     paths = {path for found in waited.values() for path in found}
-    receipt = receive(ports, event, sent, matched, routes.undecided, waited=paths, cursor=cursor)
+    carried = event_millis(event.id)
+    of_id = {name: run_id(app, entry["id"], carried or 0, key) for name, (app, entry) in matched.items()}
+    receipt = receive(ports, event, sent, of_id, routes.undecided, waited=paths, cursor=cursor)
     if receipt.functions is not None:
         matched = {name: found for name, found in matched.items() if name in receipt.functions}
     if "place" not in cursor:
@@ -141,7 +147,7 @@ def _pass_on(ports: Ports, event: Envelope, sent: int, routes: Routes, again: bo
             )
             if existing is not None and existing.event_digest != data_digest:
                 raise DuplicateEvent(other_data(event))
-            if existing is not None and len(matched) == 1 and event_millis(event.id) is not None:
+            if existing is not None and carried is not None:
                 receipt = receipt.after_run(existing.created)
         if len(rest) > PER_MESSAGE:
             return go_on(ports, event, receipt.sent, function=rest[PER_MESSAGE - 1], **receipt.cursor())

@@ -18,8 +18,8 @@ from typing import Any
 from stepwell.codec import JSON, deeper_than, parse, sendable, spelled
 from stepwell.decisions.retries import redelivery_delay
 from stepwell.errors import InvalidEvent, StepwellError
-from stepwell.events import MAX_DEPTH, Envelope, check_id, check_made, event_ts, parse_envelope
-from stepwell.ids import app_of, is_run_id, message_event_id
+from stepwell.events import MAX_DEPTH, Envelope, check_id, check_made, check_name, event_ts, parse_envelope
+from stepwell.ids import app_of, event_id_of, is_run_id, message_event_id, ulid_millis
 from stepwell.native import Unreadable, native_events
 from stepwell.ports import Ports
 from stepwell.queue import LETTER_ID, LETTER_SENT
@@ -186,10 +186,21 @@ def _internal(body: Mapping[str, Any], sent: int) -> Record:
         raise InvalidEvent(f"{body['run'][:100]!r} cannot be the id of a run of app {body['app'][:50]!r}.")
     if kind == "invoke":
         event_ts(body.get("ts"), sent)
+    if kind == "effect":
+        _check_place(body["place"], sent)
     if kind == "fanout" and not isinstance(body["event"].get("name"), str):
         raise InvalidEvent("The message claims to go on with an event, but names none.")
     said = {name: value for name, value in body.items() if name not in ("stepwell", "id", "again", "sent")}
     return {**said, "kind": kind} | ({"sent": body["sent"]} if kind == "fanout" else {})
+
+
+def _check_place(place: str, sent: int) -> None:
+    """Refuse what cannot be the place of an event in the log, `<ULID>#<name>`. Raises InvalidEvent."""
+    ulid, _, name = place.partition("#")
+    if ulid_millis(ulid) is None:
+        raise InvalidEvent(f"{place[:100]!r} is no place in the log.")
+    check_made(event_id_of(ulid), sent)
+    check_name(name)
 
 
 def _crash(body: Mapping[str, Any]) -> Record:

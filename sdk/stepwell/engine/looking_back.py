@@ -76,7 +76,10 @@ def look_back(
         step = ports.store.runs.step(waiter.run, waiter.step)
         if step is not None and not step.status.is_open:
             return  # something else has resolved it meanwhile
-    past = _Past(ports, waiter.event, min(run.created, run.fork.started) if run.fork else run.created, cursor)
+    since = min(run.created, run.fork.started) if run.fork else run.created
+    # An event meets those who wait when it takes effect: by their time, and up to AT_ONCE before its own.
+    until = max(ports.now(), waiter.registered) + AT_ONCE
+    past = _Past(ports, waiter.event, since, until, cursor)
     best: tuple[int, Place, str] | None = past.best
     event: Envelope | None = None
     for place, found in past.look(thorough):
@@ -100,11 +103,11 @@ def _message(waiter: Waiter, thorough: bool, cursor: Mapping[str, JSON] | None, 
 class _Past:
     """What came from a time on, up to the time at which somebody began to look."""
 
-    def __init__(self, ports: Ports, name: str, since: int, cursor: Mapping[str, Any] | None) -> None:
+    def __init__(self, ports: Ports, name: str, since: int, until: int, cursor: Mapping[str, Any] | None) -> None:
         self._ports = ports
         self._name = name
         self._since = since
-        self._until: int = ports.now() if cursor is None else cursor["until"]
+        self._until: int = until if cursor is None else cursor["until"]
         self._begin: Place = (LOG, 0, 0, "") if cursor is None else tuple(cursor["place"])
         self._after: str | None = "" if cursor is None else cursor["after"]
         """The key in that place behind which to go on; None if the whole place has been looked at."""
@@ -197,9 +200,9 @@ class _Past:
         return with_all_data(self._ports, self._ports.store.events.unpack(stored))
 
     def _started_by(self, run: RunState) -> Envelope | None:
-        """The event of the run, unless it is dated: then it stands in the log, where it took effect."""
+        """The event of the run, unless it has yet to take effect."""
         event = self._event_of(run)
-        return None if event is None or event.ts > run.created + AT_ONCE else event
+        return None if event is None or event.ts > self._until else event
 
     def _event_of(self, run: RunState) -> Envelope | None:
         try:

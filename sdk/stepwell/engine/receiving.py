@@ -10,6 +10,9 @@ An event dated ahead starts runs at once, which are scheduled. Everybody else it
 orchestrator is asked by a message that names the item of the log. SQS holds a message for 15 minutes at most; before
 that the item itself stands in the index, and the sweeper posts the message. The item is written first and the message
 posted after it, so a redelivery repeats what was cut off; and it leaves the index after that, so it is posted at least once.
+
+By the time of its effect it is listed from its acceptance on, too. A wait that begins after that time and before the message
+is handled is none of those the message is about, and has to find the event when it looks back.
 """
 
 from __future__ import annotations
@@ -50,27 +53,27 @@ class Receipt:
     """The only ones it may start, `app/function`: a function that was deployed later may not. None: all it matches."""
 
     def after_run(self, created: int) -> Receipt:
-        """The same, now that the one run which holds this event turns out to exist since then. It was accepted by that time,
-        and if nobody waited for it yet, nothing else has been kept of that. (A dated one is always kept.)"""
-        if self.dated:
+        """The same, now that a run which holds this event turns out to exist since then. It was accepted by that time, and
+        if one run held it and nobody waited for it yet, nothing else has been kept of that. (A dated one is always kept.)"""
+        if self.dated or (self.before is not None and self.before <= created):
             return self
-        before = created if self.before is None else min(self.before, created)
-        return replace(self, before=before, effect=min(self.effect, created))
+        return replace(self, before=created, effect=min(self.effect, created))
 
     def is_ahead(self, now: int) -> bool:
-        """Whether it has yet to take effect."""
-        return self.effect > now + AT_ONCE
+        """Whether it has yet to take effect. Only a dated event has: one that seems to come from the future otherwise does so
+        because this clock is behind that of the queue."""
+        return self.dated and self.effect > now + AT_ONCE
 
     def cursor(self) -> dict[str, JSON]:
         """For a message that goes on with the event."""
-        return {"came": self.effect, "before": self.before}
+        return {"came": self.effect, "before": self.before, "dated": self.dated}
 
 
 def receive(
     ports: Ports,
     event: Envelope,
     sent: int,
-    matched: Collection[str],
+    matched: Mapping[str, str],
     undecided: Collection[str],
     *,
     waited: Collection[str],
@@ -78,20 +81,25 @@ def receive(
 ) -> Receipt:
     """Find out when the event was received first, and keep it where that is to be known later.
 
-    The functions it matches and the paths under which it is `waited` for say where. `cursor` if this goes on with an
-    event that was received by an earlier message. Raises DuplicateEvent if another event had this id, with other data.
+    The functions it `matched`, each with the run it is to start (for a made id), and the paths under which it is `waited` for
+    say where. `cursor` if this goes on with an event that was received by an earlier message. Raises DuplicateEvent if
+    another event had this id, with other data.
     """
     carried = event_millis(event.id)
     if "came" in cursor and (carried is not None or "place" in cursor):
-        return Receipt(sent if carried is None else carried, sent, cursor["came"], cursor.get("before"))
+        came: int = cursor["came"]
+        dated = cursor.get("dated", came > sent + AT_ONCE)  # not said by what an earlier release has posted
+        return Receipt(sent if carried is None else carried, sent, came, cursor.get("before"), dated)
     mine = KeptEvent(sent, event.digest(), (*matched, *undecided), ports.now(), effect_of(event, sent))
+    several = len(matched) + len(undecided) > 1
     first: KeptEvent | None = None
     if carried is None and (matched or waited or mine.dated):
         first = ports.store.events.keep(event, mine)
-    functions = None if first is None else first.functions
+    elif carried is not None and matched and several and not cursor:
+        mine = _of_runs(ports, matched, mine)
     stands = first or mine
     awaited = not all(path.startswith(MARK) for path in waited)
-    listed = awaited or stands.dated or not matched or (carried is not None and (waited or len(matched) > 1))
+    listed = awaited or stands.dated or not matched or (carried is not None and (waited or several))
     if listed and not cursor:
         logged = _log(ports, event, stands)
         if carried is not None:
@@ -100,7 +108,23 @@ def receive(
         raise DuplicateEvent(other_data(event))
     before = stands.lasts if first is not None or stands.dated else None
     received = stands.received if carried is None else carried
-    return Receipt(received, stands.received, stands.effect, before, stands.dated, functions)
+    return Receipt(received, stands.received, stands.effect, before, stands.dated, _only(stands))
+
+
+def _of_runs(ports: Ports, matched: Mapping[str, str], mine: KeptEvent) -> KeptEvent:
+    """What is to be kept of an event with a made id that matches several functions, in case nothing is kept of it yet.
+
+    If it has started runs by now, it matched one function alone when it was accepted first: the others were deployed since,
+    and it is none of their business. Asked before that is kept: cut off in between, the next delivery would not know.
+    """
+    there = ports.store.runs.read_many(matched.values())
+    started = tuple(name for name, run in matched.items() if run in there)
+    return replace(mine, functions=started) if started else mine
+
+
+def _only(kept: KeptEvent) -> Collection[str] | None:
+    """The functions that the event may start. None if that was not kept: of what earlier releases logged."""
+    return kept.functions if kept.digest else None
 
 
 def other_data(event: Envelope) -> str:
@@ -119,13 +143,13 @@ def _log(ports: Ports, event: Envelope, kept: KeptEvent) -> KeptEvent | None:
     now, key = ports.now(), event_key(event.name, event.id)
     ulid = received_ulid(event.id, kept.received, key)
     due, delay = rest(kept.effect, now)
-    ahead = kept.effect > now + AT_ONCE
+    ahead = kept.dated and kept.effect > now + AT_ONCE
     first = ports.store.events.log(event, ulid, kept, due=due if ahead and delay is None else None)
     stands = first or kept
+    if stands.dated:  # by whom it was accepted first may not have come to that
+        ports.store.events.log_effect(event, key, stands.effect)
     if stands.dated and ahead and delay is not None:
         ports.queue.send(effect(f"{ulid}#{event.name}", delay=delay))
-    if stands.dated and stands.effect <= now + AT_ONCE:  # whoever accepted it first may not have come to that
-        ports.store.events.log_effect(event, key, stands.effect, now)
     return first
 
 

@@ -95,11 +95,9 @@ def _overdue_runs(ports: Ports, keys: Sequence[Key], now: int) -> list[Action]:
 
 def _moving(ports: Ports, run: RunState, due: int) -> Callable[[], None]:
     def move() -> None:
-        owing = not run.is_live
-        _, seen = due_key(run.id, run.due_at or 0, owing=owing)
-        due_pk, due_sk = due_key(run.id, due, owing=owing)
+        due_pk, due_sk = due_key(run.id, due, owing=not run.is_live)
         try:
-            ports.store.runs.change(run.id, SEEN_DUE, due_pk=due_pk, due_sk=due_sk, _seen_due=seen)
+            ports.store.runs.change(run.id, SEEN_DUE, due_pk=due_pk, due_sk=due_sk, _seen_due=run.due_sk)
         except LostRun:
             logger.debug("run %s moved on by itself", run.id)
 

@@ -47,8 +47,9 @@ class KeptEvent:
 
     @property
     def dated(self) -> bool:
-        """Whether it took effect only some time after it was first handled."""
-        return self.effect > self.accepted + AT_ONCE
+        """Whether it took effect only some time after it was first handled. Who handles it may have a clock that is behind
+        that of the queue, so only an event that its sender has dated can be."""
+        return self.effect > max(self.received, self.accepted) + AT_ONCE
 
     @property
     def lasts(self) -> int:
@@ -88,13 +89,16 @@ class Events:
             item["due_pk"], item["due_sk"] = layout.due_key(f"{pk}#{sk}", due)
         return self._first(item, kept)
 
-    def log_effect(self, event: Envelope, key: str, effect: int, now: int) -> None:
-        """List a dated event once more, by the time at which it took effect: there a wait that looks back finds it.
-        Unconditional: repeated it is the same."""
-        ulid = ulid_of(effect, bytes.fromhex(key)[:10])
-        pk, sk = layout.log_pk(ulid), f"{ulid}#{event.name}"
+    def log_effect(self, event: Envelope, key: str, effect: int) -> None:
+        """List a dated event once more, by the time at which it takes effect: there a wait that looks back finds it from
+        then on. Unconditional: repeated it is the same."""
+        pk, sk = _effect_key(event, key, effect)
         stored = self.pack(event, beside=len(pk) + len(sk) + 60)
-        self._table.put({"pk": pk, "sk": sk, "event": stored, "took_effect": True, "ttl": self._ttl(now)})
+        self._table.put({"pk": pk, "sk": sk, "event": stored, "took_effect": True, "ttl": self._ttl(effect)})
+
+    def lists_effect(self, event: Envelope, key: str, effect: int) -> bool:
+        """Whether a dated event is listed by the time at which it takes effect."""
+        return self._table.get(*_effect_key(event, key, effect)) is not None
 
     def dated(self, place: str) -> tuple[Envelope, KeptEvent] | None:
         """The dated event that is listed at this place, `<ULID>#<name>`, by the time it was received; None if there is
@@ -153,11 +157,13 @@ class Events:
             if name in (None, named) and "took_effect" not in item:
                 yield ulid_millis(ulid) or 0, self.unpack(item["event"])
 
-    def recent(self, name: str, since: int, until: int) -> tuple[list[Envelope], bool]:
-        """Logged events of this name that took effect from `since` to `until`, newest first, and whether these are all.
+    def recent(self, name: str, since: int, now: int, *, skew: int) -> tuple[list[Envelope], bool]:
+        """Logged events of this name that took effect from `since` to `now`, newest first, and whether these are all.
 
-        It looks at so many events of any name at most, on so many days: see RECENT and RECENT_DAYS.
+        It looks at so many events of any name at most, on so many days: see RECENT and RECENT_DAYS. Clocks may differ by
+        `skew`: what was received somewhat later is there by now, and only what is dated is not.
         """
+        until = now + skew
         lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10) + "~"
         share, found, complete = RECENT // layout.LOG_SHARDS, [], True
         days = range(until - until % DAY_MS, since - since % DAY_MS - 1, -DAY_MS)
@@ -167,7 +173,11 @@ class Events:
                 items = self._table.query(pk, between=(lowest, highest), newest_first=True, page=share)
                 looked = list(islice(items, share))
                 complete = complete and len(looked) < share
-                found += [item for item in looked if item["sk"].partition("#")[2] == name and not _is_dated(item)]
+                found += [
+                    item
+                    for item in looked
+                    if item["sk"].partition("#")[2] == name and not _is_dated(item) and not _is_to_come(item, now)
+                ]
             if not complete:
                 break
         events = [self.unpack(item["event"]) for item in sorted(found, key=lambda item: str(item["sk"]), reverse=True)]
@@ -227,6 +237,17 @@ def _kept(item: Item) -> KeptEvent:
 def _is_dated(item: Item) -> bool:
     """Whether the item of the log is of an event that takes effect later than it was received."""
     return "effect" in item and _kept(item).dated
+
+
+def _is_to_come(item: Item, now: int) -> bool:
+    """Whether the item of the log is of an event that has yet to take effect, listed by the time at which it will."""
+    return "took_effect" in item and (ulid_millis(item["sk"].partition("#")[0]) or 0) > now + AT_ONCE
+
+
+def _effect_key(event: Envelope, key: str, effect: int) -> Key:
+    """Where a dated event is listed by the time at which it takes effect."""
+    ulid = ulid_of(effect, bytes.fromhex(key)[:10])
+    return layout.log_pk(ulid), f"{ulid}#{event.name}"
 
 
 def received_ulid(event_id: str, received: int, key: str) -> str:

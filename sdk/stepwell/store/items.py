@@ -106,6 +106,7 @@ def run_from(item: Item) -> RunState:
         wakes=item["wakes"],
         wake_at=item.get("wake_at"),
         due_at=layout.due_millis(item["due_sk"]) if due_pk.startswith("DUE#") else None,
+        due_sk=item.get("due_sk"),
         lease=Lease(holder, item["lease_until"]) if holder else None,
         started=item.get("started"),
         ended=item.get("ended"),

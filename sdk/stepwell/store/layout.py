@@ -52,19 +52,21 @@ when it comes.
 
 A **dated event** stands there, by its item of the log, from its acceptance until shortly before it takes effect, if that is
 further away than a message can be delayed. The sweeper posts the message and then takes the item out of the index (SEEN_DUE).
-Its time decides whom it meets, and not when that message is handled; and when it has taken effect it is listed once more, by
-that time (`took_effect`), for waits that look back.
+Its time decides whom it meets, and not when that message is handled. For waits that look back it is listed once more, by that
+time (`took_effect`). That is written at its acceptance as well: a wait that begins after its time and before the message is
+handled has to find it there. Until that time nobody reads it there, and lists of events never do.
 
 **What an event costs.** An event with a generated id that matches one function is folded into that run's item: two
 writes with the index. One that matches nothing is one log item. One whose id the sender chose gets an item under that
 id too, because its duplicate may come days later and must find out when the first one was received.
 
 **The first acceptance** of an event decides whom it meets: who waited then, and runs that were accepted by then. So it is
-written before anything else is done, and only once (CREATE): when the queue received it (`received`), when it was handled
+written before any run is, and only once (CREATE): when the queue received it (`received`), when it was handled
 (`accepted`), when it takes effect if that is later (`effect`), and the digest of its data. It stands in the item under the id
 if its sender chose that. For a generated id it stands in the log, whose key follows from the id, as soon as somebody may wait
-for the event or be cancelled by it; where nobody may, and one run holds the event, that run tells since when. It is kept for
-the retention, counted from the acceptance or the effect, whichever is later.
+for the event or be cancelled by it; where nobody may, and one run holds the event, that run tells since when. So one that
+matches several functions and is not kept yet is looked for in their runs first: if one is there, the others have been deployed
+since, and are not started. It is kept for the retention, counted from the acceptance or the effect, whichever is later.
 
 **Retention.** A run item gets its ttl when it ends. A step, and what else lies beside a run, gets one when it is written,
 far past the run's next wake-up. So do the run's tags, its guards, and the gates that remember it. A run that rests into a
