@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from stepwell.clock import from_millis, millis
-from stepwell.codec import parse
+from stepwell.codec import parse, sendable
 from stepwell.engine.sending import event_message
 from stepwell.errors import InvalidEvent, InvalidOption, NotRedriven, UnknownLetter
 from stepwell.events import Envelope, parse_envelope
@@ -108,21 +109,21 @@ class DeadLetters:
         return len(chosen)
 
     def _send_back(self, letter: DeadLetter) -> None:
+        body, group = letter.body, letter._group
         attributes = {} if letter._event_id is None else {LETTER_ID: attribute(letter._event_id)}
-        if attributes and size_of(letter.body, attributes) > MAX_BYTES:
+        if attributes and size_of(body, attributes) > MAX_BYTES:
             if (event := _nameless(letter)) is not None:
                 # There is no room for its id, and without it it would be another event. So its data goes through S3.
-                message = event_message(self._ports, event, group=letter._group or WAKE_GROUP)
-                self._ports.queue.send(message)
-                return
+                message = event_message(self._ports, event, group=group or WAKE_GROUP)
+                body, group = sendable(message.body), message.group
             attributes = {}
         if letter._first_sent is not None:
             dated = {**attributes, LETTER_SENT: attribute(letter._first_sent)}
-            attributes = dated if size_of(letter.body, dated) <= MAX_BYTES else attributes
-        extra: dict[str, Any] = {"MessageGroupId": letter._group} if letter._group else {}
+            attributes = dated if size_of(body, dated) <= MAX_BYTES else attributes
+        extra: dict[str, Any] = {"MessageGroupId": group} if group else {}
         if attributes:
             extra["MessageAttributes"] = attributes
-        self._sqs().send_message(QueueUrl=self._ports.queue.url, MessageBody=letter.body, **extra)
+        self._sqs().send_message(QueueUrl=self._ports.queue.url, MessageBody=body, **extra)
 
     def _receive(self) -> list[DeadLetter]:
         found: dict[str, DeadLetter] = {}
@@ -190,6 +191,9 @@ def _nameless(letter: DeadLetter) -> Envelope | None:
         body = parse(letter.body)
         if not isinstance(body, dict) or "stepwell" in body or body.get("id") is not None:
             return None
-        return parse_envelope(body, default_id=letter._event_id or "", received_ms=millis(letter.sent_at.timestamp()))
+        received = millis(letter.sent_at.timestamp())
+        if letter._first_sent is not None and re.fullmatch("[0-9]{1,15}", letter._first_sent):
+            received = min(received, int(letter._first_sent))
+        return parse_envelope(body, default_id=letter._event_id or "", received_ms=received)
     except (ValueError, RecursionError, InvalidEvent):
         return None

@@ -10,6 +10,8 @@ import pytest
 
 from stepwell import Batch, Context, Debounce, RunStatus, Stepwell, step
 from stepwell.errors import InvalidOption, UnknownFunction
+from stepwell.store import runs as store_runs
+from stepwell.store.table import Table
 from stepwell.testing import LocalStepwell
 
 from .support import Deploy, expire, play, redeploy, run_of
@@ -354,6 +356,35 @@ def test_a_list_of_runs_that_have_ended_reads_nothing_of_those_that_live(app: St
         spent[status] = (local.requests - before).read_units
     assert spent["cancelled"] < spent["suspended"] / 2
     assert spent["cancelled"] <= (4 + 8) * 0.5 + 1, "twelve empty queries; one looks whether apps have changed"
+
+
+def test_a_run_that_moves_to_the_front_while_a_long_index_is_read_is_not_missed(
+    app: Stepwell, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.function(on="go", id="fn")(lambda ctx: ctx.step.invoke("resting", {}))
+    app.function(on="never", id="resting")(lambda ctx: ctx.step.sleep("rest", "30d"))
+    local = deploy(app)
+    for _ in range(30):
+        local.send("go")
+    local.run_until_idle()
+    runs = [run.id for run in local.client.runs(function="shop/fn")]
+    moved, query = list[str](), Table.query_index
+
+    def paged(table: Table, pk: str, **options: Any) -> Any:
+        """Pages of two keys each. After the first of a shard, the last run in it ends, and stands before it then."""
+        if not pk.startswith("DUE#"):
+            return (yield from query(table, pk, **options))
+        standing = [key["pk"].removeprefix("RUN#") for key in query(table, pk)]
+        for n, key in enumerate(query(table, pk, **options, first_page=2)):
+            if n == 1 and len(standing) > 2 and not moved and standing[-1] in runs:
+                moved.append(standing[-1])
+                local.client.cancel(standing[-1])
+            yield key
+
+    monkeypatch.setattr(Table, "query_index", paged)
+    monkeypatch.setattr(store_runs, "LONG", 2)
+    assert [run.id for run in local.client.runs(function="shop/fn")] == runs
+    assert len(moved) == 1
 
 
 # ---- batches and what else never ran by itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import boto3
@@ -141,10 +142,10 @@ def test_a_message_too_large_for_its_reason_is_a_dead_letter_all_the_same(local:
 def test_an_event_too_large_for_its_id_is_the_same_event_when_it_is_sent_back(
     room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop, ran = Stepwell("shop"), list[tuple[str, str, int]]()
+    shop, ran = Stepwell("shop"), list[tuple[str, str, int, datetime]]()
     for name in ("a", "b"):
         shop.function(on="order", id=name, retries=0)(
-            lambda ctx, name=name: ran.append((name, ctx.event.id, len(ctx.event.data["text"])))
+            lambda ctx, name=name: ran.append((name, ctx.event.id, len(ctx.event.data["text"]), ctx.event.ts))
         )
 
     def failing(ports: Any, app: str, function: str, *args: Any, **options: Any) -> Any:
@@ -162,9 +163,32 @@ def test_an_event_too_large_for_its_id_is_the_same_event_when_it_is_sent_back(
         assert [letter.code for letter in local.dead_letters()] == ["too-many-receives"]
         assert local.client.redrive() == 1
         local.run_until_idle()
-        assert [name for name, _, _ in ran] == ["a", "b"]
-        assert len({(event_id, length) for _, event_id, length in ran}) == 1
+        assert [name for name, *_ in ran] == ["a", "b"]
+        assert len({tuple(rest) for _, *rest in ran}) == 1
         assert local.dead_letters() == []
+
+
+@pytest.mark.parametrize("room", [0, 20, 100])
+def test_an_event_too_large_for_its_id_is_as_old_as_it_is_when_it_is_sent_back(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Stepwell("shop")
+    shop.function(on="order", id="fulfil", cancel_on=CancelOn("stop"))(lambda ctx: ctx.step.sleep("rest", "1d"))
+
+    def failing(*args: Any, **options: Any) -> Any:
+        raise ConnectionError("an outage")
+
+    empty = json.dumps({"name": "order", "data": {"text": ""}})
+    with LocalStepwell(shop) as world:
+        with monkeypatch.context() as patch:
+            patch.setattr(accept, "start_run", failing)
+            send_raw(world, empty.replace('""', f'"{"x" * (MAX_BYTES - room - len(empty))}"'))
+            world.advance("6h")
+        world.send("stop")
+        world.advance("1h")
+        assert world.client.redrive() == 1
+        world.run_until_idle()
+        assert [run.status for run in world.client.runs()] == [RunStatus.CANCELLED]
 
 
 def test_one_that_cannot_be_sent_back_does_not_keep_the_others(

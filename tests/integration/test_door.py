@@ -269,12 +269,18 @@ class TestProviders:
         assert local.webhook("forms", {"id": "78"}).json() == {"ids": ["78"]}  # JSON is JSON all the same
         assert names(local) == ["form/told"] * 2
         assert run_of(local, "77").result == ["form/told", {"command": "/deploy", "id": "77", "text": "a b"}]
+        raw = "id=79&to[0]=x|y&text=grüß\r\n".encode()  # not all encode what they should
+        assert local.webhook("forms", raw).json() == {"ids": ["79"]}
+        local.run_until_idle()
+        assert run_of(local, "79").result == ["form/told", {"id": "79", "to[0]": "x|y", "text": "grüß"}]
 
     def test_of_others_a_form_is_no_event(self, local: LocalStepwell) -> None:
         headers = {"content-type": FORM}
         refused(local.webhook("plain", b"id=77", headers=headers), 422, "not-json")
         # Nor is what is nearly JSON read as one, from whoever it comes.
-        refused(local.webhook("forms", b'{"x": NaN, "y": "&id=77&"}', headers=headers), 422, "not-json")
+        reply = local.webhook("forms", b'{"x": NaN, "y": "&id=77&"}', headers=headers)
+        refused(reply, 422, "not-json")
+        assert "neither JSON nor a form" in reply.body
 
     def test_stripe(self, local: LocalStepwell) -> None:
         """Stripe counts the deliveries still to come in the event: that must not make another event of it."""
@@ -477,6 +483,16 @@ class TestLimits:
         """A text would be one of its characters, the asterisk among them."""
         with pytest.raises(InvalidOption, match="a list of names"):
             local.event_key(events=events)
+
+    def test_a_key_is_made_for_all_of_its_names_even_if_they_can_be_gone_through_only_once(
+        self, local: LocalStepwell
+    ) -> None:
+        key = local.event_key(events=(f"{name}/*" for name in ("order", "user")))
+        sent = [
+            local.http("POST", f"/e/{key}", body={"name": name, "data": {}}).status
+            for name in ("order/a", "user/a", "admin/a")
+        ]
+        assert sent == [202, 202, 403]
 
     def test_a_key_has_a_limit_of_its_own(self, local: LocalStepwell) -> None:
         tight, other = local.event_key(limit=Limit(2, "1m")), local.event_key("other")

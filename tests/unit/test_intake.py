@@ -16,7 +16,7 @@ from stepwell.decisions.retries import redelivery_delay
 from stepwell.engine.intake import LONGEST_CALL, OLDEST, consume, read_message
 from stepwell.errors import StepwellError
 from stepwell.ids import message_event_id
-from stepwell.queue import RECEIVES
+from stepwell.queue import MAX_BYTES, RECEIVES
 from stepwell.testing.clock import SeededIds
 
 SENT = 1_767_225_600_000
@@ -188,6 +188,16 @@ class TestOneBadMessage:
         assert [code for _, code in account.letters] == ["invalid-event"] * 2
         assert [json.loads(body) for body, _ in account.letters] == [{"Records": [bad]}] * 2
         assert all("\\ud800 \\uffff" in body for body, _ in account.letters)  # as SQS takes it
+
+    def test_one_that_cannot_be_read_is_buried_with_its_message_if_by_itself_it_is_too_large(self) -> None:
+        account = Account()
+        bad = json.dumps({"eventSource": "aws:s3", "n": ["1e22"] * 190_000}, separators=(",", ":")).replace(
+            '"1e22"', "1e22"
+        )
+        whole = f'{{"Records": [{json.dumps(uploads(1)[0])}, {bad}]}}'
+        assert len(whole) < MAX_BYTES
+        assert account.consume(message(whole)) == []
+        assert account.letters == [(whole, "invalid-event")]
 
     def test_it_is_buried_once_when_all_of_its_message_is_handled(self) -> None:
         account = Account(refused={"m-1"})

@@ -38,7 +38,10 @@ HIDING = Chain([Hiding()])
         ("event.tenant", []),
         ("event.data.?a.orValue('') == event.data[?'b']", [("event", ["a"]), ("event", ["b"])]),
         ("event.data.a[event.data.b].c", [("event", ["a"]), ("event", ["b"])]),
-        ("'secret' in event.data", [("event", [])]),
+        ("event.data.a ? event.data.b : async.data.c", [("event", ["a"]), ("event", ["b"]), ("async", ["c"])]),
+        ("event.data.a ?.event.data.b : -.event.data.c", [("event", ["a"]), ("event", ["b"]), ("event", ["c"])]),
+        ("event.data.a in .event.data.b", [("event", ["a"]), ("event", ["b"])]),
+        ("event.data.a[event.data.b ? 'x' : 'y'].event.data.c", [("event", ["a"]), ("event", ["b"])]),
         ("event.data == {'secret': 1} || size(async.data) > 1", [("event", []), ("async", [])]),
         ("event.data[event.data.id] == 'x'", [("event", []), ("event", ["id"])]),
         ("event.data.exists(name, name == 'secret')", [("event", [])]),
@@ -50,9 +53,66 @@ def test_the_fields_an_expression_looks_at(expression: str, fields: list[Any]) -
 
 
 @pytest.mark.parametrize(
+    ("expression", "fields"),
+    [
+        ("event.data.a // don't look at event\n && event.data.b", ["a", "b"]),
+        ("event.data.a // 'event.data.b", ["a"]),
+        ("event.data.a == 'http://x' && event.data.b", ["a", "b"]),
+        ("event.data.a == '''it's''' && event.data.b == '''event'''", ["a", "b"]),
+        ('event.data.a == """the "event" of""" && event.data.b', ["a", "b"]),
+        (r"event.data.a == '''\'''event''' && event.data.b", ["a", "b"]),
+        ("event.data.a == '' && event.data.b == \"\"", ["a", "b"]),
+        (r"event.data.a == 'it\'s event' && event.data.b", ["a", "b"]),
+        (r"event.data.a == r'\' && event.data.b == 'x'", ["a", "b"]),
+        (r'event.data.a == bR"""\""" && event.data.b == ""', ["a", "b"]),
+        (r"event.data.a.matches(r'\d+ event') && event.data.b == b'event'", ["a", "b"]),
+        ("event.data[r'a'] == event.data['''b''']", ["a", "b"]),
+        ("event.data.a.`event // b` && event.data.b", ["a", "b"]),
+    ],
+)
+def test_texts_and_comments_are_passed_over_from_where_they_begin_to_where_they_end(
+    expression: str, fields: list[str]
+) -> None:
+    assert list(fields_of(expression)) == [("event", [field]) for field in fields]
+
+
+@pytest.mark.parametrize(
+    ("expression", "path"),
+    [
+        ("(event.data).a == 'at'", ["a"]),
+        ("!((event).data).a.b", ["a", "b"]),
+        ("'x' in (event.data).a", ["a"]),
+        ("size(event.data).a", []),
+        ("size((event.data).a)", ["a"]),
+        ("'a' in event.data", ["a"]),
+        ("event.name == 'x' && (r'a' in (event.data)) || true", ["a"]),
+        ("event.name == 'x' ? !('a' in event['data']) : false", ["a"]),
+        ("'a' in event.data.b", ["b"]),
+        ("'a' in event", []),
+        ("event.name in event.data", []),
+        ("'a' + 'b' in event.data", []),
+        ("'a' in event.data.keys()", []),
+        ("'a' in event.data[event.name]", []),
+        (r"'\u0061' in event.data", []),
+        (r"event.data['\u0061'] == 1", []),
+        ("event.data[b'a'] == 1", []),
+        ("event.data.`a` == 1", []),
+        ("event.`data`.a == 1", []),
+        ("(.event).data.a == 1", []),
+    ],
+)
+def test_a_field_is_known_in_parentheses_or_when_asked_for_but_by_its_plain_name_alone(
+    expression: str, path: list[str]
+) -> None:
+    assert list(fields_of(expression)) == [("event", path)]
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"on": Trigger("go", where="event.data.secret == 1")},
+        {"on": Trigger("go", where="'secret' in event.data")},
+        {"on": Trigger("go", where="event.data.id == '1' ? event.data.secret == 1 : true")},
         {"on": ["go", "stepwell/run.failed"], "tags": {"customer": "event.data.secret"}},
         {"concurrency": Concurrency(1, key="event.data.secret")},
         {"concurrency": [Concurrency(1), Concurrency(2, scope="app", key="event.data.secret")]},
@@ -78,7 +138,7 @@ def test_a_hidden_field_is_found_wherever_an_option_looks_at_it(options: dict[st
 
 
 def test_the_data_as_a_whole_is_hidden_if_any_of_it_is() -> None:
-    whole = Trigger("go", where="'secret' in event.data")
+    whole = Trigger("go", where="size(event.data) > 1")
     with pytest.raises(InvalidOption, match="looks at data as a whole, of which Hiding encrypts some"):
         Stepwell("shop", middleware=[Hiding()]).function(on=whole, id="fn")(lambda ctx: None)
     Stepwell("shop").function(on=whole, id="fn")(lambda ctx: None)
@@ -89,6 +149,7 @@ def test_the_data_as_a_whole_is_hidden_if_any_of_it_is() -> None:
     [
         {"id": "data.secret", "triggers": [{"event": "data.secret", "where": "event.data.id == '1'"}]},
         {"triggers": [{"event": "go"}], "cancel_on": [{"event": "stop", "match": {"data.id": "data.secret"}}]},
+        {"triggers": [{"event": "go", "where": "'id' in event.data // and not 'secret' in event.data"}]},
         {"triggers": [{"event": "go"}], "flow": {"concurrency": [{"limit": 2, "key": "event.tenant"}]}},
     ],
 )

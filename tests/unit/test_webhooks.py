@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
 from moto import mock_aws
 
-from stepwell.door.http import Refusal, Request, parse_form
+from stepwell.door.http import Refusal, Request, parse_form, parse_loose_form
 from stepwell.door.secrets import KNOWN, PAUSE, AwsSecrets, FixedSecrets
 from stepwell.errors import InvalidOption, SecretUnavailable
 from stepwell.testing.clock import VirtualClock
@@ -300,6 +300,28 @@ class TestRequests:
     )
     def test_a_form_is_what_a_url_could_hold(self, body: bytes, fields: list[tuple[str, str]] | None) -> None:
         assert parse_form(body) == fields
+
+    @pytest.mark.parametrize(
+        ("body", "fields"),
+        [
+            (b"ok=yes&why=a+b&why=%C3%BC", [("ok", "yes"), ("why", "a b"), ("why", "ü")]),
+            (b"a[0]=1&b=x", [("a[0]", "1"), ("b", "x")]),
+            (b"a=x|y&b=d e", [("a", "x|y"), ("b", "d e")]),
+            (b"a=\xc3\xbc", [("a", "ü")]),
+            (b"a=b\r\n", [("a", "b")]),
+            (b"", []),
+            (b"a=\xff", None),
+            (b'{"x": NaN, "text": "a&b=c"}', None),
+            (b" \r\n\t[1e&b=c", None),
+            (b'"a&b=c', None),
+            (b'\xef\xbb\xbf {"x": NaN, "text": "a&b=c"}', None),
+            ('{"x": NaN, "text": "a&b=c"}'.encode("utf-16-be"), None),
+        ],
+    )
+    def test_a_form_as_it_is_really_sent_is_all_that_does_not_begin_as_json(
+        self, body: bytes, fields: list[tuple[str, str]] | None
+    ) -> None:
+        assert parse_loose_form(body) == fields
 
     @pytest.mark.parametrize(
         ("body", "encoded"), [("x" * 11, False), ("ü" * 6, False), ("eHh4eHh4eHh4eHg=", True), ("x" * 10**6, True)]

@@ -15,6 +15,8 @@ from stepwell.codec import JSON, dumps, parse
 
 _FORM = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:@/?]+")
 """What may stand in the query of a URL (RFC 3986, 3.4), of which a form is one."""
+_BLANK = b" \t\r\n\v\f\0\xef\xbb\xbf"
+"""What JSON may begin with: white space, a byte order mark, or half of a letter of UTF-16."""
 
 
 class Refusal(Exception):
@@ -116,6 +118,17 @@ def parse_form(body: bytes) -> list[tuple[str, str]] | None:
     text in it could pass for fields.
     """
     return parse_qsl(body.decode(), keep_blank_values=True) if body and _FORM.fullmatch(body) else None
+
+
+def parse_loose_form(body: bytes) -> list[tuple[str, str]] | None:
+    """The fields of a form as it is really sent: not all encode all that they should, and some end the line. None if it
+    begins as JSON does, an object, list or text of it: of what is nearly JSON a text could pass for fields here, too."""
+    if body.lstrip(_BLANK)[:1] in (b"{", b"[", b'"'):
+        return None
+    try:
+        return parse_qsl(body.decode().removesuffix("\n").removesuffix("\r"), keep_blank_values=True)
+    except ValueError:  # no UTF-8
+        return None
 
 
 def _place(error: ValueError) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from stepwell.errors import InvalidOption
 from stepwell.events import RESERVED, check_name
@@ -24,7 +24,7 @@ MOST_KNOWN = 1000
 
 
 def make_key(
-    ports: Ports, name: str, *, events: Sequence[str] = (), limit: Limit | None = None
+    ports: Ports, name: str, *, events: Iterable[str] = (), limit: Limit | None = None
 ) -> tuple[str, EventKey]:
     """Make an event key; gives the key itself, which nobody can read again, and what is kept of it.
 
@@ -35,13 +35,15 @@ def make_key(
         raise InvalidOption(
             f"A key is named by lower-case letters, digits, '.', '_' and '-', at most 64; got {name!r}."
         )
+    if not isinstance(events, str):
+        events = tuple(events)  # what can be gone through once is looked at and kept
     if isinstance(events, str) or not all(isinstance(pattern, str) for pattern in events):
         # A text is a list of its characters, and `*` among them would let everything in.
         raise InvalidOption(f"events= is a list of names, such as ['order/*'], got {events!r}.")
     for pattern in events:
         check_name(pattern.removesuffix("*") or "x")
     key = PREFIX + base64.urlsafe_b64encode(ports.ids.token_bytes(24)).decode()
-    kept = EventKey(hash_of(key), name, ports.now(), tuple(events), str(limit) if limit else None)
+    kept = EventKey(hash_of(key), name, ports.now(), events, str(limit) if limit else None)
     ports.store.keys.add(kept)
     return key, kept
 

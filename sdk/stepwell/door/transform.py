@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from stepwell.codec import JSON
-from stepwell.door.http import Refusal, Request, parse_form, parse_json
+from stepwell.door.http import Refusal, Request, parse_form, parse_json, parse_loose_form
 from stepwell.errors import InvalidEvent
 from stepwell.events import Envelope, check_data, check_name, check_sender, check_tenant, parse_ts
 from stepwell.expressions import CannotEvaluate, expression
@@ -65,7 +65,9 @@ def _body(webhook: Webhook, raw: bytes) -> JSON:
     try:
         return parse_json(raw)
     except Refusal:
-        fields = parse_form(raw) if github or webhook.form else None
+        fields = parse_form(raw) if github else parse_loose_form(raw) if webhook.form else None
+        if fields is None and webhook.form:
+            raise Refusal(400, "not-json", "The body is neither JSON nor a form.") from None
         if fields is None:
             raise
     if not github:

@@ -23,6 +23,7 @@ from stepwell.ids import app_of, event_id_of, is_run_id, message_event_id, ulid_
 from stepwell.native import Unreadable, native_events
 from stepwell.ports import Ports
 from stepwell.queue import LETTER_ID, LETTER_SENT
+from stepwell.queue import MAX_BYTES as MESSAGE_BYTES
 
 logger = logging.getLogger("stepwell")
 
@@ -264,6 +265,8 @@ def _settle(ports: Ports, message: Message, answered: Sequence[tuple[Record, Map
     for record, result in answered:
         if result["outcome"] == "dead":
             alone = {**message, "body": _alone(record)} if len(answered) > 1 else message
+            if len(alone["body"].encode()) > MESSAGE_BYTES:
+                alone = message  # whose numbers were spelled shorter: 1e22 for 1e+22
             event_id = record["event"]["id"] if record["kind"] == "event" else None
             buried = _bury(ports, alone, result["code"], result["reason"], event_id) and buried
     return buried

@@ -2,7 +2,8 @@
 
 Whatever its filters, a list asks at most
 
-    8                                          queries for the live ones: all of their keys are read; or, if none of them
+    8                                          queries for the live ones: all of their keys are read, and where there are
+                                               a thousand to a query, those due soon once more; or, if none of them
                                                are wanted, for those that have just ended and still owe that to somebody
     4 x functions x ends                       queries for those that have ended: the newest 25 keys of each partition
     1 for each 100 runs that are looked at     to read the runs
@@ -39,6 +40,7 @@ def list_runs(
     statuses: Collection[RunStatus] = tuple(RunStatus),
     since: int = 0,
     until: int,
+    now: int,
     all_live: bool = False,
     taken: bool = False,
     threads: Threads | None = None,
@@ -54,7 +56,8 @@ def list_runs(
     apps = None if all_live else {app for app, _ in wanted}
     ends = [status.value for status in statuses if status in TERMINAL] + ([TAKEN] if taken else [])
     # What is due comes first: a run that ends, or has told its end, in between is then in the one list, or the other, or both.
-    due = _due(store, apps, since, until, threads, live=not LIVE.isdisjoint(statuses)) if statuses else []
+    read = store.runs.owing if LIVE.isdisjoint(statuses) else partial(store.runs.live, now=now)
+    due = _due(read, apps, since, until, threads) if statuses else []
     seen: set[str] = set()
     ended = _ended(store, wanted, ends, since, until, threads)
     for page in pages(heapq.merge(due, ended, key=rank, reverse=True)):
@@ -88,12 +91,15 @@ def _ended(
 
 
 def _due(
-    store: Store, apps: Collection[str] | None, since: int, until: int, threads: Threads | None, *, live: bool
+    read: Callable[[int], Iterator[str]],
+    apps: Collection[str] | None,
+    since: int,
+    until: int,
+    threads: Threads | None,
 ) -> list[str]:
     """Runs that are due some time, newest first: all that live, if they are wanted, and those that have ended and owe their
     end to somebody. The index has them by that time, so all have to be looked at."""
     lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10)
-    read = store.runs.live if live else store.runs.owing
     shards = _all([partial(_ids, read, shard) for shard in range(DUE_SHARDS)], threads)
     runs = [run for shard in shards for run in shard if apps is None or app_of(run) in apps]
     return sorted((run for run in runs if lowest <= rank(run)[0] <= highest), key=rank, reverse=True)

@@ -166,7 +166,8 @@ class _Past:
             return self._logged(day, shard, after)
         if kind == LIVE:
             apps = {function.partition("/")[0] for function in self._listening}
-            ids = [run for run in self._ports.store.runs.live(shard) if app_of(run) in apps]
+            now = self._ports.now()
+            ids = [run for run in self._ports.store.runs.live(shard, now=now) if app_of(run) in apps]
         else:
             function, _, end = rest.rpartition("#")
             app, _, function = function.partition("/")

@@ -83,7 +83,7 @@ def _folded(ports: Ports, apps: Apps, since: int, until: int, name: str | None) 
     known = [(app.id, entry["id"]) for app in apps.values() for entry in app.known_functions]
     for run in list_runs(
         ports.store, known, statuses=tuple(RunStatus), since=since, until=until, all_live=True, taken=True,
-        threads=ports.threads,
+        now=ports.now(), threads=ports.threads,
     ):  # fmt: skip
         invoked = run.parent is not None or (run.child and run.event_name == INVOKED)
         first = run.replay_of is None and run.fork is None and not invoked

@@ -41,7 +41,9 @@ class Finder:
 
     def _has_runs(self, app: str, function: str) -> bool:
         """Whether a function that is not registered has left runs behind, in any state."""
-        runs = list_runs(self._ports.store, [(app, function)], until=LATEST, threads=self._ports.threads)
+        runs = list_runs(
+            self._ports.store, [(app, function)], until=LATEST, now=self._ports.now(), threads=self._ports.threads
+        )
         return next(runs, None) is not None
 
     # ---- runs
@@ -100,6 +102,7 @@ class Finder:
             statuses=which.statuses,
             since=which.since,
             until=until,
+            now=self._ports.now(),
             all_live=which.function is None,
             threads=self._ports.threads,
         )

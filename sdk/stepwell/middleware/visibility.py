@@ -18,9 +18,20 @@ from stepwell.middleware.base import Chain, Middleware
 EXPRESSIONS = frozenset({"where", "key", "priority"})
 """Fields of policies whose text is an expression."""
 
-_TOKEN = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[A-Za-z_]\w*|\d[\w.]*|\S)""")
-_END = ("",) * 4
-"""As far as is looked ahead."""
+_TOKEN = re.compile(
+    r"""//[^\n]* | \s+ | (?P<token>
+        [bB]?[rR](?P<raw> "{3} | '{3} | ["'] ) .*? (?P=raw)  # in which a backslash is a backslash
+        | [bB]? (?P<quote> "{3} | '{3} | ["'`] ) (?: [^\\] | \\. )*? (?P=quote)
+        | [A-Za-z_]\w* | \d[\w.]* | \S )""",
+    re.VERBOSE | re.DOTALL,
+)
+"""The tokens of CEL (cel-spec, doc/langdef.md, "Syntax"), as far as it matters here where names and texts begin and end."""
+_TEXT = re.compile(r"""([rR]?)("{3}|'{3}|["'])(.*)\2""", re.DOTALL)
+_EDGE = ("",) * 4
+"""As far as is looked ahead, or back."""
+_BEFORE, _AFTER = {"", *"&|?:,([{"}, {"", *"&|?:,)]}"}
+"""What stands around all of `a in b`. Next to anything else, `a` or `b` may be a part of something larger."""
+_OPERATORS = {"in", *"!=<>+-*/%"}
 _ROOTS = ("event", "async")
 
 
@@ -52,27 +63,58 @@ def check_wait(chain: Chain, own: str, event: str, match: Iterable[str], where: 
 def fields_of(text: str) -> Iterator[tuple[str, list[str]]]:
     """What an expression or path looks at in the data of events: `event` or `async`, and the names of the fields on the
     way there; none for the data as a whole, or with a field that only the event itself names."""
-    tokens = [*_TOKEN.findall(text), *_END]
-    for place, token in enumerate(tokens[: -len(_END)]):
-        path = list(_path(tokens, place + 1))
-        if token == "data" and place == 0:
+    found = (match["token"] for match in _TOKEN.finditer(text))
+    tokens = [*_EDGE, *(token for token in found if token), *_EDGE]
+    for place in range(len(_EDGE), len(tokens) - len(_EDGE)):
+        path, first, after = _path(tokens, place)
+        if tokens[place] == "data" and place == len(_EDGE):
             yield "event", path
-        elif token in _ROOTS and (place == 0 or tokens[place - 1] not in (".", "?")) and path[:1] in ([], ["data"]):
-            yield token, path[1:]
+        elif tokens[place] not in _ROOTS or _is_field(tokens, place):
+            continue
+        elif path == ["data"] and (key := _sought(tokens, first, after)) is not None:
+            yield tokens[place], [key]
+        elif path[:1] in ([], ["data"]):
+            yield tokens[place], path[1:]
 
 
-def _path(tokens: Sequence[str], place: int) -> Iterator[str]:
-    """The names that follow: `.a`, `.?a`, `["a"]`. What is called is no field: `.size()`."""
-    while tokens[place] in (".", "["):
-        indexed, at = tokens[place] == "[", place + 1
-        at += tokens[at] == "?"
-        name = tokens[at]
-        if not (name[:1] in ("'", '"') and tokens[at + 1] == "]" if indexed else name.isidentifier()):
-            return
-        if not indexed and tokens[at + 1] == "(":
-            return
-        yield name[1:-1] if indexed else name
-        place = at + (2 if indexed else 1)
+def _path(tokens: Sequence[str], first: int) -> tuple[list[str], int, int]:
+    """The names that follow: `.a`, `.?a`, `["a"]`. What is called is no field: `.size()`. And where all of it begins, with the
+    parentheses around it, and what comes after it."""
+    path, after = list[str](), first + 1
+    while True:
+        name = after + 1 + (tokens[after + 1] == "?")
+        if tokens[after] == "." and tokens[name].isidentifier() and tokens[name + 1] != "(":
+            path.append(tokens[name])
+            after = name + 1
+        elif tokens[after] == "[" and (text := _text(tokens[name])) is not None and tokens[name + 1] == "]":
+            path.append(text)
+            after = name + 2
+        elif tokens[after] == ")" and tokens[first - 1] == "(" and not _is_called(tokens, first - 1):
+            first, after = first - 1, after + 1
+        else:
+            return path, first, after
+
+
+def _is_field(tokens: Sequence[str], place: int) -> bool:
+    """Whether it is a field of something else, and no root: `a.event`, `a.?event`. A root may have a dot before it, too."""
+    dot = place - 1 - (tokens[place - 1] == "?")
+    return tokens[dot] == "." and tokens[dot - 1] not in _BEFORE | _OPERATORS
+
+
+def _is_called(tokens: Sequence[str], parenthesis: int) -> bool:
+    return tokens[parenthesis - 1].isidentifier() and tokens[parenthesis - 1] != "in"
+
+
+def _sought(tokens: Sequence[str], first: int, after: int) -> str | None:
+    """The field of which is asked whether the data has it: `"a" in event.data`."""
+    asked = tokens[first - 1] == "in" and tokens[first - 3] in _BEFORE and tokens[after] in _AFTER
+    return _text(tokens[first - 2]) if asked else None
+
+
+def _text(token: str) -> str | None:
+    """What a text says; None if it is none, or has escapes in it: nobody has to write the name of a field so."""
+    literal = _TEXT.fullmatch(token)
+    return literal[3] if literal and (literal[1] or "\\" not in literal[3]) else None
 
 
 def _texts(policies: Any, option: str = "") -> Iterator[tuple[str, str]]:

@@ -35,7 +35,7 @@ eventually consistent, so whoever finds a run in it reads the run itself before 
 
 A run that has ended and still owes its end to somebody stands under `DUE#<shard>`, too, and its due_at begins with `!`: ahead
 of all that lives. So a list of runs that have ended finds it, by reading those few alone; and the sweeper gets all that is due
-with one Query a shard.
+with two Queries a shard, one for those and one for all else.
 
 An end is a status, or `taken` for the run of an event that a batch took along: lists of runs have the batch's run in its
 stead, lists of events read it. Run ids sort by time, so a list of any stretch of time takes one range of each partition, 4

@@ -17,6 +17,12 @@ FIRST_PAGE = 25
 """Keys read at once of each partition of ended runs: there are many partitions, and most lists want the newest few."""
 
 
+LONG = 1_000
+"""Keys of a shard from which on reading it may take more than one page, which is 1 MB."""
+SOON = 20 * 60_000
+"""Milliseconds, more than any lease still has: what wakes up, runs or ends while a shard is read is due by then."""
+
+
 class LostRun(Exception):
     """A conditional write to a run was refused; `run` is how it stands, None if it does not exist."""
 
@@ -188,9 +194,17 @@ class Runs:
         """Runs that may be due in one shard of the index, the most overdue first. The sweeper reads `Due` instead."""
         yield from _runs_of(due_by(self._table, shard, until))
 
-    def live(self, shard: int) -> Iterator[str]:
-        """All live runs of one shard, by the time they are due; before them those that have ended and owe their end."""
-        yield from _runs_of(self._table.query_index(layout.due_pk(shard)))
+    def live(self, shard: int, *, now: int) -> Iterator[str]:
+        """All live runs of one shard, by the time they are due; before them those that have ended and owe their end.
+
+        Between two pages a run may move from what is not read yet to what has been: one that ends, or wakes up, does. So of
+        a shard of several pages the beginning is read once more, after all the rest.
+        """
+        pk = layout.due_pk(shard)
+        keys = list(self._table.query_index(pk))
+        if len(keys) >= LONG:
+            keys += self._table.query_index(pk, between=(layout.OWING, f"{now + SOON:015d}"))
+        yield from dict.fromkeys(_runs_of(keys))
 
     def owing(self, shard: int) -> Iterator[str]:
         """The runs of one shard that have ended and still owe their end to somebody."""

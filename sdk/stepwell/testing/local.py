@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -214,7 +214,7 @@ class LocalStepwell:
         signed = self._door.sign(name, raw, {**kind, **(headers or {})})
         return self._door.request("POST", f"/w/{name}", raw, signed, None)
 
-    def event_key(self, name: str = "test", *, events: Sequence[str] = (), limit: Limit | None = None) -> str:
+    def event_key(self, name: str = "test", *, events: Iterable[str] = (), limit: Limit | None = None) -> str:
         """Make an event key, as `stepwell keys create` does: for `local.http("POST", f"/e/{key}", body=...)`."""
         return make_key(self._ports(counted=False), name, events=events, limit=limit)[0]
 

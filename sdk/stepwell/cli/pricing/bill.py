@@ -74,14 +74,15 @@ def run_items(shape: Shape, prices: Prices, runs: float = MILLION) -> list[Item]
 def fixed_items(prices: Prices) -> list[Item]:
     """What a month costs when nothing happens: nothing is always on, but something looks, once a minute."""
     sweeps = HOURS * 60
-    seconds = (2 * prices.of("assumed.call_ms") * 4 + prices.of("assumed.overhead_ms")) / 1000  # eight shards queried
+    queries = 2 * 8  # of each shard, those that live and those that owe their end
+    seconds = (queries * prices.of("assumed.call_ms") + prices.of("assumed.overhead_ms")) / 1000
     return [
         Item("alarms", ALARMS, "alarms", prices.of("cloudwatch.alarm_month")),
         Item("dashboard", 1, "dashboard", prices.of("cloudwatch.dashboard_month")),
         Item("SQS, polled while empty", POLLS, "requests", prices.each("sqs.requests")),
         Item("sweeper, invoked", sweeps, "invocations", prices.each("lambda.requests")),
         Item("sweeper, running", sweeps * seconds * SWEEPER_MB / 1024, "GB-seconds", prices.of("lambda.gb_second")),
-        Item("sweeper, reading the index", sweeps * 8 * 0.5, "read units", prices.each("dynamodb.read_units")),
+        Item("sweeper, reading the index", sweeps * queries * 0.5, "read units", prices.each("dynamodb.read_units")),
     ]
 
 
