@@ -95,7 +95,6 @@ def admit(
     remembers: list[tuple[str, Memory, int | None]] = []
     cancels: str | None = None
     inherits = False
-    ahead: int | None = None
     for bucket in flow.buckets:
         memory = memories.get(bucket.gate, {})
         if bucket.kind == "idempotency":
@@ -118,7 +117,7 @@ def admit(
                 if received < memory.get("received", 0):
                     return _skip(f"singleton: run {other.id} is of a later event{_of(bucket)}")
                 cancels = other.id
-                ahead = other.place if other.line is not None else None
+                verdict = replace(verdict, ahead=other.place if other.line is not None else None)
             remembers.append((bucket.gate, {"run": run, "received": received}, None))
         elif bucket.kind == "debounce":
             verdict = debounced(bucket, memory, runs, run=run, now=now, received=received)
@@ -126,7 +125,7 @@ def admit(
             verdict = batched(bucket, memory, runs, run=run, now=now)
         elif bucket.kind == "last_tick":
             other = runs.get(memory.get("run", ""))
-            if other is not None and other.status is RunStatus.SCHEDULED and not other.epoch:
+            if other is not None and _is_pending(other):
                 if received < memory.get("received", 0):  # the queue keeps no order
                     return _skip(f"paused: run {other.id} has a later tick")
                 verdict = replace(verdict, replaces=other.id, because=f"paused: run {run} has a later tick")
@@ -146,20 +145,14 @@ def admit(
             verdict = replace(verdict, wake_at=starts, turn=turn, reason=throttling(bucket))
     at = max(verdict.wake_at or now, not_before)
     status = RunStatus.SCHEDULED if verdict.status is RunStatus.QUEUED and at > now else verdict.status
-    return Verdict(
-        status,
+    return replace(
+        verdict,
+        status=status,
         wake_at=at if status is RunStatus.SCHEDULED else None,
         reason=None if status is RunStatus.QUEUED else verdict.reason,
         remembers=(*remembers, *verdict.remembers),
         cancels=cancels,
         inherits=inherits,
-        replaces=verdict.replaces,
-        because=verdict.because,
-        joins=verdict.joins,
-        place=verdict.place,
-        completes=verdict.completes,
-        turn=verdict.turn,
-        ahead=verdict.ahead if ahead is None else ahead,
     )
 
 
@@ -170,8 +163,12 @@ def throttling(bucket: Bucket) -> str:
 
 def _waits_for_throttle(run: RunState) -> bool:
     """Whether a run has its turn with the throttle and waits for nothing else."""
-    resting = run.status is RunStatus.SCHEDULED and not run.epoch and run.line is None
-    return resting and not run.unasked and run.turn is not None
+    return _is_pending(run) and run.line is None and not run.unasked and run.turn is not None
+
+
+def _is_pending(run: RunState) -> bool:
+    """Whether a run has yet to start, and rests."""
+    return run.status is RunStatus.SCHEDULED and not run.epoch
 
 
 def _same_key(flow: Flow, *kinds: str) -> bool:
@@ -231,7 +228,7 @@ def debounced(
     if received < memory.get("latest", 0):  # whether that one waits yet or has started
         return _skip(f"debounce: run {memory['run']} has a later event{_of(bucket)}")
     waiting = runs.get(memory.get("run", ""))
-    open_ = waiting is not None and waiting.status is RunStatus.SCHEDULED and not waiting.epoch
+    open_ = waiting is not None and _is_pending(waiting)
     first = memory["first"] if open_ else now
     at = now + _millis(bucket.policy["period"])
     if bucket.policy.get("timeout") is not None:
@@ -259,7 +256,7 @@ def batched(bucket: Bucket, memory: Memory, runs: Mapping[str, RunState], *, run
     """The first event makes a run that starts when it is full, or `timeout` later; the others are taken along."""
     leader = runs.get(memory.get("run", ""))
     size = bucket.policy["max_size"]
-    if leader is not None and leader.status is RunStatus.SCHEDULED and not leader.epoch and memory["count"] < size:
+    if leader is not None and _is_pending(leader) and memory["count"] < size:
         # One that stands in a line has had its time: being full changes nothing about when its turn comes.
         count = memory["count"] + 1
         remembered = {**memory, "count": count}
