@@ -138,8 +138,8 @@ class Events:
         the event, packed. Oldest first, those up to the place `after` left out. Strongly consistent."""
         lowest, highest = ulid_of(since, b"\0" * 10), ulid_of(until, b"\xff" * 10) + "~"
         pk = layout.log_pk(ulid_of(day, b"\0" * 10), shard)
-        for item in self._table.query(pk, between=(max(lowest, after), highest)):
-            if item["sk"] > after and not _is_dated(item):
+        for item in self._table.query(pk, between=(lowest, highest), after=after):
+            if not _is_dated(item):
                 yield item["sk"], item["event"]
 
     def newest(self, since: int, until: int, name: str | None, *, threads: Threads) -> Iterator[tuple[int, Envelope]]:

@@ -119,11 +119,9 @@ class Gates:
 
     def line(self, gate: str, *, after: str = "", first_page: int = 25) -> Iterator[Place]:
         """The places in a line, the first first, or those behind the place `after`."""
-        pk, last = layout.gate_pk(gate), layout.LINE_PREFIX + layout.LAST
-        rest = {"between": (after, last)} if after else {"prefix": layout.LINE_PREFIX}
-        for item in self._table.query(pk, **rest, first_page=first_page):
-            if item["sk"] > after:
-                yield Place(item["sk"], item["run"], item.get("function"), tuple(item.get("gates", ())))
+        pk, prefix = layout.gate_pk(gate), layout.LINE_PREFIX
+        for item in self._table.query(pk, prefix=prefix, after=after, first_page=first_page):
+            yield Place(item["sk"], item["run"], item.get("function"), tuple(item.get("gates", ())))
 
     def members(self, run: str) -> Iterator[Stored]:
         """The events that a run takes along besides its own, in their order."""

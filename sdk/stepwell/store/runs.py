@@ -121,11 +121,9 @@ class Runs:
     def steps(self, run: str, *, after: str = "") -> Iterator[StepState]:
         """All checkpoints of a run, or those that stand after that of the step `after`: one paged Query, strongly
         consistent."""
-        pk, last = layout.run_pk(run), layout.step_sk(after) if after else ""
-        rest = {"between": (last, layout.STEP_PREFIX + layout.LAST)} if after else {"prefix": layout.STEP_PREFIX}
-        for item in self._table.query(pk, **rest):
-            if item["sk"] > last:
-                yield step_from(item)
+        last = layout.step_sk(after) if after else ""
+        for item in self._table.query(layout.run_pk(run), prefix=layout.STEP_PREFIX, after=last):
+            yield step_from(item)
 
     def step(self, run: str, key: str) -> StepState | None:
         """One checkpoint, strongly consistent."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from stepwell.store.layout import STATUS_VALUES
+from stepwell.store.layout import LAST, STATUS_VALUES
 
 Item = dict[str, Any]
 
@@ -134,18 +134,24 @@ class Table:
         *,
         prefix: str | None = None,
         between: tuple[str, str] | None = None,
+        after: str = "",
         consistent: bool = True,
         newest_first: bool = False,
         page: int | None = None,
         first_page: int | None = None,
     ) -> Iterator[Item]:
-        """The items of a partition in the order of their sort keys.
+        """The items of a partition in the order of their sort keys; of those only what stands behind `after`, if it is given.
 
         Page by page: 1 MB each, or `page` items; or `first_page` items, then four times as many, and so on.
         """
+        if after:
+            lowest, highest = between or (prefix or "", (prefix or "") + LAST)
+            prefix, between = None, (max(lowest, after), highest)
         limit = {} if page is None else {"Limit": page}
         more = {"ConsistentRead": consistent, "first_page": first_page, **limit}
-        yield from self._query("pk", "sk", pk, prefix, between, None, newest_first, **more)
+        for item in self._query("pk", "sk", pk, prefix, between, None, newest_first, **more):
+            if item["sk"] != after:  # which BETWEEN includes
+                yield item
 
     def query_index(
         self,

@@ -80,9 +80,8 @@ class Waiters:
         """The waiters filed under this path and value, or those that stand after the place `after` (`<run>#<step>`);
         strongly consistent, page by page."""
         pk = layout.waiter_pk(app, event, path, value)
-        for item in self._table.query(pk, between=(after, layout.LAST) if after else None):
-            if item["sk"] > after:
-                yield _waiter(app, event, item)
+        for item in self._table.query(pk, after=after):
+            yield _waiter(app, event, item)
 
     def remove(self, waiter: Waiter) -> None:
         """Take a waiter out of the file; it may be gone already."""
