@@ -88,9 +88,8 @@ def take_effect(ports: Ports, place: str, *, again: bool) -> None:
     receipt = Receipt(kept.received, kept.received, kept.effect, kept.effect, kept.dated)
     if receipt.is_ahead(now):  # this clock is behind that of the queue
         return ports.queue.send(effect(place, delay=(kept.effect - now) / 1000))
-    if not ports.store.events.lists_effect(
-        event, key, kept.effect
-    ):  # its acceptance was cut off, or by an earlier release
+    # Unless its acceptance was cut off, or by an earlier release, it is listed.
+    if not ports.store.events.lists_effect(event, key, kept.effect):
         ports.store.events.log_effect(event, key, kept.effect)
     waited = _waited(*ports.store.apps.current([event.name]), event.name)
     note_event(ports, event, key, receipt.effect, waited)

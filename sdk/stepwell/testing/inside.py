@@ -204,9 +204,8 @@ def _size(body: str, attributes: dict[str, dict[str, Any]]) -> int:
 
 
 def _add_message(queue: SqsQueue, message: Message) -> None:
-    if (
-        message.approximate_receive_count
-    ):  # a new one has not been received: it comes from the queue these letters are of
+    # A new one has not been received; this one comes from the queue these letters are of.
+    if message.approximate_receive_count:
         queues = sqs_backends[queue.account_id][queue.region].queues.values()
         source: Any = next((each for each in queues if each.dead_letter_queue is queue), None)
         if source is not None:
