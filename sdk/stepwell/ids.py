@@ -78,6 +78,11 @@ def event_millis(event_id: str) -> int | None:
     return ulid_millis(event_id[4:]) if event_id.startswith("evt_") else None
 
 
+def run_millis(run: str) -> int | None:
+    """The time a run id carries in milliseconds, under which the run is filed; None if the text is not as run ids are."""
+    return ulid_millis(run.rpartition(".")[2])
+
+
 def digest(*parts: str) -> bytes:
     """SHA-256 of the parts, unambiguously joined."""
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).digest()
@@ -96,8 +101,7 @@ def run_id(app: str, function: str, received_ms: int, key: str) -> str:
 
 def child_run_id(app: str, function: str, parent: str, step: str) -> str:
     """The id of the run a step of another run starts: the same on every attempt of that step."""
-    parent_ms = ulid_millis(parent.rpartition(".")[2]) or 0
-    return f"{app}.{derived_ulid(parent_ms, 'child', parent, step, function)}"
+    return f"{app}.{derived_ulid(run_millis(parent) or 0, 'child', parent, step, function)}"
 
 
 def is_run_id(text: str) -> bool:

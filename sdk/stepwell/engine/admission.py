@@ -24,7 +24,7 @@ from stepwell.engine.lines import passes, patience, slots_of
 from stepwell.engine.slots import calls
 from stepwell.engine.tagging import file_tags, file_taken
 from stepwell.events import Envelope
-from stepwell.ids import ulid_millis
+from stepwell.ids import run_millis
 from stepwell.ports import Ports
 from stepwell.queue import drain, look
 from stepwell.records import RunState, RunStatus
@@ -51,7 +51,7 @@ def admit_run(
     `run` is what it would be if nothing stood in its way. `received`: when the queue received the event, unless it is the
     engine's own and carries its time. Not dispatched: that is up to the caller.
     """
-    received = (ulid_millis(run.id.rpartition(".")[2]) or run.created) if received is None else received
+    received = (run_millis(run.id) or run.created) if received is None else received
     flow = resolve(run.app, entry, event.scope(), triggered=triggered)
     run = replace(run, gates=tuple(slot.gate for slot in flow.slots), priority=flow.priority)
     run = replace(run, batch=run.batch or any(bucket.kind == "batch" for bucket in flow.buckets))

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import TypeVar
 
-from stepwell.ids import app_of, ulid_millis, ulid_of
+from stepwell.ids import app_of, run_millis, ulid_of
 from stepwell.records import LIVE, TERMINAL, RunState, RunStatus
 from stepwell.store import Store
 from stepwell.store.layout import DONE_SHARDS, DUE_SHARDS, TAKEN
@@ -120,7 +120,7 @@ def rank(run: str) -> Rank:
 
 def millis_of(run: str) -> int:
     """When what started the run was received, milliseconds."""
-    return ulid_millis(rank(run)[0]) or 0
+    return run_millis(run) or 0
 
 
 def pages(entries: Iterable[T]) -> Iterator[list[T]]:

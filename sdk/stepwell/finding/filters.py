@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from stepwell.clock import millis
 from stepwell.errors import InvalidOption
 from stepwell.expressions import Expression, check_expression, expression
-from stepwell.ids import ulid_millis
+from stepwell.ids import run_millis
 from stepwell.records import RunStatus
 
 LATEST = (1 << 48) - 1
@@ -143,6 +143,6 @@ def _event(event: Any) -> str | None:
 
 
 def _run(run: Any) -> str | None:
-    if run is not None and (not isinstance(run, str) or ulid_millis(run.rpartition(".")[2]) is None):
+    if run is not None and (not isinstance(run, str) or run_millis(run) is None):
         raise InvalidOption(f"`before` is the id of a run, the last of a page; got {run!r}.")
     return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stepwell.ids import ulid_millis
+from stepwell.ids import run_millis
 from stepwell.records import RunState
 from stepwell.store import layout
 from stepwell.store.table import Item, Lost, Table
@@ -75,4 +75,4 @@ class Notes:
 
 def _noted_at(run: str) -> int:
     """When a replay was noted, milliseconds: its id was made for the note. It has been asked for since, and not before."""
-    return ulid_millis(run.rpartition(".")[2]) or 0
+    return run_millis(run) or 0
